@@ -1,0 +1,91 @@
+# Nightshift. `make help` lists what there is; docs/testing.md says how long each takes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export UV_SYSTEM_CERTS := 1
+export PYTHONUNBUFFERED := 1
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.ready: requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
+	@echo "[setup] Python environment in .venv"
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: venv
+venv: .venv/.ready ## Make the Python environment from the locked requirements
+
+.PHONY: lock
+lock: venv ## Lock the requirements again after an edit of requirements/*.in
+	cd requirements && ../$(LOCK) uv.in -o uv.txt
+	cd requirements && ../$(LOCK) runtime.in -o runtime.txt
+	cd requirements && ../$(LOCK) -c runtime.txt dev.in -o dev.txt
+
+.PHONY: demo
+demo: venv ## From nothing to a chat answer of real vLLM in a real cluster
+	@$(BIN)/python -m e2e.demo
+
+.PHONY: check
+check: venv ## Formatting, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: fast
+fast: venv ## Fast tests with the coverage gate of the core; no cluster
+	@$(BIN)/python -m e2e.cluster tool helm
+	@$(BIN)/pytest tests --cov --cov-report=
+	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
+
+.PHONY: test
+test: ## Everything set up, all fast tests, one story of every capability
+	@$(MAKE) --no-print-directory check fast
+	@$(BIN)/python -m e2e.run --suite test
+
+.PHONY: e2e
+e2e: venv ## Every story (T=NAME for one); resumes where it stopped
+	@$(BIN)/python -m e2e.run --suite all $(if $(T),--story $(T))
+
+.PHONY: contract
+contract: venv ## The engine contract against simulator, real vLLM and a second simulator
+	@$(BIN)/python -m e2e.run --suite contract
+
+.PHONY: cluster-up
+cluster-up: venv ## Start the local cluster (or reuse it)
+	@$(BIN)/python -m e2e.cluster up
+
+.PHONY: cluster-down
+cluster-down: venv ## Stop the local cluster; images and caches stay
+	@$(BIN)/python -m e2e.cluster down
+
+.PHONY: generate
+generate: venv ## Write the generated files: CRD, chart copy, install.yaml, API reference
+	@$(BIN)/python -m e2e.cluster tool helm
+	@$(BIN)/python -m tools.generate all
+
+.PHONY: check-generated
+check-generated: venv ## Check that the generated files are current
+	@$(BIN)/python -m e2e.cluster tool helm
+	@$(BIN)/python -m tools.generate all --check
+
+.PHONY: format
+format: venv ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove what was built in this directory (not the cluster's caches)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build

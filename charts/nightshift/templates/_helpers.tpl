@@ -1,0 +1,73 @@
+{{- define "nightshift.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "nightshift.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
+{{/* Labels by which the operator's pods are selected, also by the engines' NetworkPolicies. */}}
+{{- define "nightshift.selectorLabels" -}}
+app.kubernetes.io/name: nightshift
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "nightshift.labels" -}}
+{{ include "nightshift.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "nightshift.image" -}}
+{{- $repository := .Values.image.repository -}}
+{{- if not $repository -}}
+{{- fail "image.repository is not set: build images/operator, push it, and install with --set image.repository=YOUR-REGISTRY/nightshift/operator" -}}
+{{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The operator's configuration: the fields of nightshift.api.config.OperatorConfig. Quantities are made strings,
+     because a value such as cpu: 2 arrives as a number. */}}
+{{- define "nightshift.config" -}}
+namespace: {{ include "nightshift.namespace" . | quote }}
+operatorLabels:
+  {{- include "nightshift.selectorLabels" . | nindent 2 }}
+fetchImage: {{ include "nightshift.image" . | quote }}
+{{- with .Values.hubEndpoint }}
+hubEndpoint: {{ . | quote }}
+{{- end }}
+insecureRegistries: {{ .Values.insecureRegistries | toJson }}
+defaults:
+  engineVersion: {{ .Values.engine.version | toString | quote }}
+  engineImage: {{ .Values.engine.image | quote }}
+  accelerator: {{ .Values.defaultAccelerator | quote }}
+accelerators:
+  {{- range $name, $profile := .Values.accelerators }}
+  {{- if $profile }}
+  {{ $name | quote }}:
+    {{- with omit $profile "requests" "limits" }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    requests: {
+      {{- range $resource, $quantity := $profile.requests }}{{ $resource | quote }}: {{ $quantity | toString | quote }}, {{ end -}}
+    }
+    limits: {
+      {{- range $resource, $quantity := $profile.limits }}{{ $resource | quote }}: {{ $quantity | toString | quote }}, {{ end -}}
+    }
+  {{- end }}
+  {{- end }}
+scrapers: {{ .Values.scrapers | toJson }}
+clusterDomain: {{ .Values.clusterDomain | quote }}
+workers: {{ .Values.workers }}
+resyncSeconds: {{ .Values.resyncSeconds }}
+{{- end -}}

@@ -1,0 +1,3 @@
+module nightshift.dev/e2e/pod
+
+go 1.24.0

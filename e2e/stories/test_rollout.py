@@ -1,0 +1,105 @@
+"""A changed argument: the new revision serves before the old one goes, when an accelerator is free."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from e2e.stories.world import CPU_ARGS, World, answers, is_ready
+from e2e.support.kstatus import verdict
+from e2e.support.lane import ROOT
+
+GPU = {"candidates": [{"accelerator": "fake-gpu"}]}
+
+
+def offer_gpus(world: World, count: int) -> None:
+    """Let the node offer so many accelerators; they are counted, not there."""
+    if not world.client.access.local:
+        pytest.skip("the node of a cluster given by KUBECONFIG is not ours to change: no fake accelerators there")
+    subprocess.run([sys.executable, "-m", "e2e.cluster", "gpus", str(count)], cwd=ROOT, check=True)
+
+
+@pytest.mark.engine("real vLLM 0.32.0")
+def test_a_changed_argument_rolls_without_a_gap(world: World) -> None:
+    offer_gpus(world, 2)
+    world.given("a node with two accelerators, and one replica that serves on one of them")
+    world.apply(world.deployment(hardware=GPU))
+    world.becomes_ready()
+    old = world.read()["status"]["revision"]
+
+    def look() -> tuple[set[str], int, str, bool]:
+        kind = verdict(world.read())
+        pods = world.engine_pods()
+        answering = {pod["metadata"]["labels"]["nightshift.dev/revision"] for pod in pods if answers(pod)}
+        staying = sum(is_ready(pod) for pod in pods)
+        return answering, staying, kind, world.proxied("services/tiny:80", "/v1/models") is not None
+
+    with world.watching(look) as seen:
+        world.when("an argument is changed")
+        world.apply(world.deployment(hardware=GPU, engine={"args": [*CPU_ARGS, "--max-num-batched-tokens=512"]}))
+        world.becomes_ready()
+        finished = time.monotonic()
+    new = world.read()["status"]["revision"]
+    assert new != old
+    during = [entry for moment, entry in seen if moment < finished]
+    assert all(staying >= 1 for _, staying, _, _ in during), "there was a moment without a ready replica that stays"
+    assert {old, new} in [answering for answering, _, _, _ in during], "the old one went first"
+    failed = [entry for entry in during if not entry[3]]
+    world.then(f"{len(during)} requests were sent meanwhile, {len(failed)} failed")
+    assert not failed
+    calls = [kind for _, _, kind, _ in during]
+    assert "Failed" not in calls
+    assert calls.count("InProgress") > len(calls) // 2, "kstatus called a rollout done before it was"
+    arguments = world.engine_pods()
+    served = [pod for pod in arguments if is_ready(pod)]
+    assert [pod["metadata"]["labels"]["nightshift.dev/revision"] for pod in served] == [new]
+    assert "--max-num-batched-tokens=512" in served[0]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.engine("simulator")
+def test_without_a_free_accelerator_the_old_revision_goes_on_serving(world: World) -> None:
+    offer_gpus(world, 1)
+    world.given("a node with one accelerator, and one replica that serves on it")
+    base = world.simulated()
+    base["spec"]["hardware"] = GPU
+    world.apply(base)
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    world.when("an argument is changed")
+    changed = world.simulated()
+    changed["spec"]["hardware"] = GPU
+    changed["spec"]["engine"]["args"] = ["--max-model-len=256"]
+    world.apply(changed)
+    found = world.eventually(
+        "the status says that no accelerator is free", lambda: world.expect("Progressing", "False", "NoGpuCapacity"), 60
+    )
+    world.tell("", found["message"])
+    world.expect("Ready", "False", "NoGpuCapacity")
+    world.expect("Available", "True")
+    assert world.read()["status"]["revision"] == old
+    world.when("a second accelerator is added")
+    offer_gpus(world, 2)
+    world.becomes_ready(seconds=120)
+    assert world.read()["status"]["revision"] != old
+
+
+@pytest.mark.engine("simulator")
+def test_scaling_by_kubectl_scale(world: World) -> None:
+    world.given("one simulated replica")
+    world.apply(world.simulated())
+    world.becomes_ready(seconds=120)
+    revision = world.read()["status"]["revision"]
+    for count in (3, 1, 0):
+        world.when(f"kubectl scale --replicas={count}")
+        world.client.kubectl("scale", "lld", "tiny", "-n", world.namespace, f"--replicas={count}")
+        world.eventually(f"{count} replicas serve", partial(_serves, world, count), 90)
+    world.expect("Ready", "True", "Off")
+    world.expect("Available", "False")
+    assert world.read()["status"]["targetRevision"] == revision, "scaling makes no new revision"
+
+
+def _serves(world: World, count: int) -> bool | None:
+    world.expect("Ready", "True")
+    return True if sum(is_ready(pod) for pod in world.engine_pods()) == count else None

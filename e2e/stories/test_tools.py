@@ -1,0 +1,94 @@
+"""What other tools see: Helm waits for the truth, the API server refuses nonsense, a second operator takes over."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.stories.world import World
+from e2e.support.client import KubectlError
+from e2e.support.install import SYSTEM
+
+TAKEOVER_SECONDS = 20.0
+
+
+@pytest.mark.engine("simulator")
+def test_helm_wait_returns_when_a_deployment_serves(world: World, tmp_path: Path) -> None:
+    world.given("a chart that holds an LLMDeployment")
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump({"apiVersion": "v2", "name": "mine", "version": "1.0.0"}))
+    manifest = world.simulated()
+    (tmp_path / "templates" / "tiny.yaml").write_text(yaml.safe_dump(manifest))
+    world.when("helm install --wait")
+    world.client.helm("install", "mine", str(tmp_path), "-n", world.namespace, "--wait", "--timeout", "180s")
+    world.expect("Ready", "True")
+    world.then("it came back when the model served")
+
+    world.when("helm upgrade --wait to a model that does not exist")
+    manifest["spec"]["model"]["uri"] = "hf://nightshift/absent"
+    (tmp_path / "templates" / "tiny.yaml").write_text(yaml.safe_dump(manifest))
+    with pytest.raises(KubectlError):
+        world.client.helm("upgrade", "mine", str(tmp_path), "-n", world.namespace, "--wait", "--timeout", "40s")
+    world.then("it failed, as it should")
+    world.expect("Available", "True")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an argument that Nightshift owns": ({"engine": {"args": ["--port=1"]}}, "--port"),
+    "an argument that carries a secret, spelled with underscores": ({"engine": {"args": ["--api_key=x"]}}, "--api-key"),
+    "a variable that opens the engine": (
+        {"engine": {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}},
+        "VLLM_SERVER_DEV_MODE",
+    ),
+    "a version that is none": ({"engine": {"version": "newest"}}, "spec.engine.version"),
+    "a model address that is none": ({"model": {"uri": "ftp://a/b"}}, "spec.model.uri"),
+    "a revision of a claim": ({"model": {"uri": "pvc://a/b", "revision": "main"}}, "belong to hf:// models"),
+    "a cache claim without a size": (
+        {"model": {"uri": "hf://a/b", "cache": {"type": "Claim"}}},
+        "cache type Claim needs a size",
+    ),
+    "a field that does not exist": ({"sclaing": {}}, "sclaing"),
+    "fewer replicas than none": ({"replicas": -1}, "spec.replicas"),
+    "a volume name of Nightshift's": ({"podTemplate": {"volumes": [{"name": "models"}]}}, "belong to Nightshift"),
+}
+
+
+@pytest.mark.engine("none")
+def test_the_api_server_refuses_nonsense_with_the_remedy(world: World) -> None:
+    for what, (spec, expected) in REFUSED.items():
+        with pytest.raises(KubectlError) as refusal:
+            world.client.kubectl(
+                "create", "--validate=strict", "-f", "-", stdin=yaml.safe_dump(world.deployment(**spec))
+            )
+        assert expected in str(refusal.value), f"{what}: {refusal.value}"
+        world.then(f"{what} is refused")
+    with pytest.raises(KubectlError, match="at most 40 characters"):
+        world.apply(world.deployment("a" * 41))
+    with pytest.raises(KubectlError, match="must begin with a letter"):
+        world.apply(world.deployment("1a"))
+
+
+@pytest.mark.engine("none")
+def test_kubectl_explain_reads_like_documentation(world: World) -> None:
+    text = " ".join(world.client.kubectl("explain", "lld.spec.engine.args").split())
+    assert "restarts the pods" in text
+    assert "Flags that Nightshift" in text
+
+
+@pytest.mark.engine("simulator")
+def test_the_other_operator_takes_over(world: World) -> None:
+    def holder() -> str | None:
+        lease = world.client.get("lease", "nightshift-operator", SYSTEM)
+        return str(lease["spec"].get("holderIdentity")) if lease and lease["spec"].get("holderIdentity") else None
+
+    leader = world.eventually("one operator leads", holder, 30)
+    pod = leader.rpartition("_")[0]
+    world.when(f"the leader {pod} is killed without warning")
+    world.client.kubectl("delete", "pod", pod, "-n", SYSTEM, "--grace-period=0", "--force")
+    world.apply(world.simulated())
+    world.eventually("another acts", lambda: world.expect("Ready", "False"), TAKEOVER_SECONDS)
+    new = holder()
+    assert new is not None
+    assert new != leader
+    world.becomes_ready(seconds=120)

@@ -1,0 +1,1 @@
+"""What the demo and the stories share: installing Nightshift, waiting, asking, dumping."""

@@ -1,0 +1,160 @@
+"""The cluster as a story sees it: kubectl with JSON in and out, and chats through a port-forward."""
+
+import contextlib
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import openai
+import yaml
+
+from e2e.cluster import ClusterAccess
+
+T = TypeVar("T")
+Object = dict[str, Any]
+FORWARD_SECONDS = 20.0
+
+
+class WaitError(AssertionError):
+    """Something did not come about in time; the message says what was last seen."""
+
+
+def eventually(what: str, look: Callable[[], T | None], seconds: float, every: float = 0.5) -> T:
+    """Look again and again until there is something; an assertion that fails counts as nothing.
+
+    Raises:
+        WaitError: Nothing came about in time.
+    """
+    deadline = time.monotonic() + seconds
+    last = "nothing was seen"
+    while True:
+        try:
+            found = look()
+            if found is not None and found is not False:
+                return found
+        except (AssertionError, KubectlError) as error:
+            last = str(error)
+        if time.monotonic() > deadline:
+            raise WaitError(f"not within {seconds:.0f} s: {what}; last: {last}")
+        time.sleep(every)
+
+
+class KubectlError(RuntimeError):
+    """kubectl failed; the message is what it said."""
+
+
+class Client:
+    """One cluster."""
+
+    def __init__(self, access: ClusterAccess) -> None:
+        self.access = access
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl and return what it wrote."""
+        command = [str(self.access.kubectl), *arguments]
+        return self._run("kubectl", command, stdin, timeout)
+
+    def helm(self, *arguments: str, stdin: str | None = None, timeout: float = 600) -> str:
+        """Run helm and return what it wrote."""
+        command = [str(self.access.helm), *arguments]
+        return self._run("helm", command, stdin, timeout)
+
+    def _run(self, name: str, command: list[str], stdin: str | None, timeout: float) -> str:
+        environment = self.access.environment()
+        said = f"{name} {' '.join(command[1:])}"
+        try:
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                env=environment,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise KubectlError(f"{said}: no answer within {timeout:.0f} s") from error
+        if done.returncode != 0:
+            raise KubectlError(f"{said}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def apply(self, *manifests: Object) -> None:
+        """Server-side apply, as GitOps tools do."""
+        text = yaml.safe_dump_all(manifests)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+    def get(self, kind: str, name: str, namespace: str) -> Object | None:
+        """An object, or None."""
+        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def list(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
+        """All objects of some kinds in a namespace."""
+        arguments = ["get", kind, "-n", namespace, "-o", "json"]
+        if selector:
+            arguments += ["-l", selector]
+        items: list[Object] = json.loads(self.kubectl(*arguments))["items"]
+        return items
+
+    def raw(self, path: str, timeout: float = 20) -> str:
+        """GET of a path of the API server, proxied ones included."""
+        return self.kubectl("get", "--raw", path, timeout=timeout)
+
+    @contextlib.contextmanager
+    def forward(self, namespace: str, target: str, port: int) -> Iterator[str]:
+        """A port-forward to a Service or pod for as long as the block lasts; its base URL."""
+        command = [str(self.access.kubectl), "port-forward", "-n", namespace, target, f":{port}"]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.access.environment(),
+        )
+        try:
+            yield f"http://127.0.0.1:{_forwarded_port(process)}"
+        finally:
+            process.terminate()
+            process.wait(10)
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def chat(self, namespace: str, name: str, question: str, model: str | None = None) -> str:
+        """Ask a deployment through its Service with the official client."""
+        with self.forward(namespace, f"service/{name}", 80) as base:
+            client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60)
+            try:
+                answer = client.chat.completions.create(
+                    model=model or name,
+                    messages=[{"role": "user", "content": question}],
+                    temperature=0,
+                    max_tokens=32,
+                )
+            except openai.OpenAIError as error:
+                raise KubectlError(f"the chat with {namespace}/{name} failed: {error}") from error
+        return answer.choices[0].message.content or ""
+
+
+def _forwarded_port(process: "subprocess.Popen[str]") -> int:
+    found: list[int] = []
+    said: list[str] = []
+
+    def read() -> None:
+        for line in process.stdout or ():
+            said.append(line)
+            match = re.search(r"127\.0\.0\.1:(\d+) ->", line)
+            if match:
+                found.append(int(match.group(1)))
+                return
+
+    threading.Thread(target=read, daemon=True).start()
+    deadline = time.monotonic() + FORWARD_SECONDS
+    while not found:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise KubectlError(f"kubectl port-forward gave no port: {''.join(said)}")
+        time.sleep(0.05)
+    return found[0]

@@ -1,0 +1,129 @@
+"""Installing Nightshift by its chart, and a small model Hub beside it."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from e2e.support.client import Client, KubectlError, Object
+
+SYSTEM = "nightshift-system"
+HUB = "nightshift-hub"
+RELEASE = "nightshift"
+CHART = Path(__file__).resolve().parents[2] / "charts" / "nightshift"
+HUB_PORT = 8080
+HUB_URL = f"http://tiny-hub.{HUB}.svc.cluster.local:{HUB_PORT}"
+USER = 65532
+STORY_LABEL = "nightshift.dev/story"
+
+
+def restricted_namespace(name: str, *, story: bool = False) -> Object:
+    """A namespace that lets in only pods of the restricted standard."""
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+    if story:
+        labels[STORY_LABEL] = "true"
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def values(client: Client, operator_image: str) -> Object:
+    """Chart values for a cluster whose engines run on the processor."""
+    repository, _, tag = operator_image.rpartition(":")
+    registry = client.access.registry
+    return {
+        "image": {"repository": repository, "tag": tag},
+        "hubEndpoint": HUB_URL,
+        "insecureRegistries": [registry] if client.access.local else [],
+        "engine": {
+            "version": "0.32.0",
+            "image": f"{client.access.image_prefix}/vllm-cpu",
+        },
+        "defaultAccelerator": "cpu",
+        "accelerators": {
+            "cpu": {"requests": {"cpu": "200m", "memory": "512Mi"}},
+            "fake-gpu": {"resourceName": "nvidia.com/gpu", "requests": {"cpu": "200m", "memory": "512Mi"}},
+        },
+    }
+
+
+def install(client: Client, operator_image: str, timeout: str = "5m") -> None:
+    """Install or upgrade the chart, and wait as a user would."""
+    client.apply(restricted_namespace(SYSTEM))
+    unblock_release(client)
+    client.helm(
+        "upgrade",
+        "--install",
+        RELEASE,
+        str(CHART),
+        "--namespace",
+        SYSTEM,
+        "--wait",
+        "--force-conflicts",
+        "--timeout",
+        timeout,
+        "--values",
+        "-",
+        stdin=yaml.safe_dump(values(client, operator_image)),
+        timeout=600,
+    )
+
+
+def unblock_release(client: Client) -> None:
+    """Undo an installation that was killed in the middle: Helm refuses every later one otherwise."""
+    try:
+        said = client.helm("status", RELEASE, "--namespace", SYSTEM, "--output", "json")
+    except KubectlError as error:
+        if "not found" in str(error):
+            return
+        raise
+    state = json.loads(said)["info"]["status"]
+    if state == "pending-install":
+        client.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "2m")
+    elif state.startswith("pending-"):
+        client.helm("rollback", RELEASE, "--namespace", SYSTEM)
+
+
+def remove_stories(client: Client) -> None:
+    """Delete what stories of a killed run left, and wait until their accelerators are free."""
+    command = ["delete", "namespace", "-l", f"{STORY_LABEL}=true", "--ignore-not-found", "--timeout=180s"]
+    client.kubectl(*command, timeout=200)
+
+
+def install_hub(client: Client, image: str) -> None:
+    """Run a Hub that holds the tiny model, and wait until it serves."""
+    labels = {"app": "tiny-hub"}
+    container = {
+        "name": "hub",
+        "image": image,
+        "ports": [{"containerPort": HUB_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": HUB_PORT}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "tiny-hub", "namespace": HUB},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"automountServiceAccountToken": False, "containers": [container]},
+            },
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "tiny-hub", "namespace": HUB},
+        "spec": {"selector": labels, "ports": [{"port": HUB_PORT, "targetPort": HUB_PORT}]},
+    }
+    client.apply(restricted_namespace(HUB))
+    client.apply(deployment, service)
+    client.kubectl("rollout", "status", "-n", HUB, "deployment/tiny-hub", "--timeout=180s", timeout=200)

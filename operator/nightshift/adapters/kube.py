@@ -1,0 +1,262 @@
+"""The Kubernetes API server: server-side apply, deletion with preconditions, Events, Leases, logs.
+
+Objects are plain dictionaries, as the API server speaks them; what they mean is decided elsewhere.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config.config_exception import ConfigException
+
+from nightshift.api import names
+
+Object = dict[str, Any]
+
+REQUEST_TIMEOUT_SECONDS = 30
+_MESSAGE_LIMIT = 1000
+_LOG_LIMIT_BYTES = 64 * 1024
+_PAGE = 500
+_UNKNOWN_FIELD = "failed to create typed patch object"
+"""How the API server answers server-side apply of a field that it does not know: with status 500, as if it
+were its own fault (Kubernetes 1.34, managedfields/internal/structuredmerge.go)."""
+_PLURALS = {
+    ("v1", "Event"): "events",
+    ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
+    ("v1", "Pod"): "pods",
+    ("v1", "Service"): "services",
+    ("v1", "ServiceAccount"): "serviceaccounts",
+    ("apps/v1", "ControllerRevision"): "controllerrevisions",
+    ("apps/v1", "ReplicaSet"): "replicasets",
+    ("batch/v1", "Job"): "jobs",
+    ("coordination.k8s.io/v1", "Lease"): "leases",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
+    ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    (names.API_VERSION, names.KIND): names.PLURAL,
+}
+CHILD_KINDS: tuple[tuple[str, str], ...] = (
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+    ("apps/v1", "ControllerRevision"),
+    ("apps/v1", "ReplicaSet"),
+    ("batch/v1", "Job"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("policy/v1", "PodDisruptionBudget"),
+)
+"""The kinds that Nightshift makes, or that are made for it, with their API versions."""
+
+
+class KubeError(Exception):
+    """A request that the API server refused or did not answer."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        """HTTP status; 0 where there was no answer."""
+        self.reason = reason
+        self.message = message
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later without anyone changing it."""
+        return self.status in (0, 409, 410, 429) or self.status >= 500
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where an object lies."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+
+def reference(manifest: Mapping[str, Any]) -> Reference:
+    """Where a manifest's object lies."""
+    metadata = manifest["metadata"]
+    return Reference(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def plural(api_version: str, kind: str) -> str:
+    """The resource name of a kind, as in URLs and RBAC rules."""
+    return _PLURALS[(api_version, kind)]
+
+
+def object_path(where: Reference, subresource: str = "") -> str:
+    """URL path of an object.
+
+    Worked example: a ReplicaSet ``a`` in ``ml`` is ``/apis/apps/v1/namespaces/ml/replicasets/a``.
+    """
+    root = "/api" if "/" not in where.api_version else "/apis"
+    resource = plural(where.api_version, where.kind)
+    path = f"{root}/{where.api_version}/namespaces/{quote(where.namespace, safe='')}/{resource}"
+    if where.name:
+        path += f"/{quote(where.name, safe='')}"
+    return f"{path}/{subresource}" if subresource else path
+
+
+class Kube(Protocol):
+    """What the runtime needs of the API server."""
+
+    async def get(self, where: Reference) -> Object | None:
+        """Read an object; None where there is none."""
+
+    async def list(self, api_version: str, kind: str, label_selector: str = "") -> list[Object]:
+        """All objects of a kind, in all namespaces."""
+
+    async def apply(self, manifest: Object, field_manager: str, subresource: str = "") -> Object:
+        """Server-side apply of a whole object, taking over conflicting fields."""
+
+    async def create(self, manifest: Object) -> Object:
+        """Create an object; a KubeError with status 409 where the name is taken."""
+
+    async def replace(self, manifest: Object) -> Object:
+        """Replace an object at the resourceVersion that the manifest carries."""
+
+    async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
+        """Delete exactly this version of an object, its dependents in the background."""
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """The last lines that a container wrote."""
+
+
+async def connect() -> "KubeClient":
+    """Connect with the pod's service account, or with a kubeconfig outside a cluster."""
+    configuration = Configuration()
+    try:
+        load_incluster_config(client_configuration=configuration)
+    except ConfigException:
+        await load_kube_config(client_configuration=configuration)
+    return KubeClient(ApiClient(configuration))
+
+
+class KubeClient:
+    """The API server by kubernetes.aio."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def get(self, where: Reference) -> Object | None:
+        """Read an object; None where there is none."""
+        try:
+            return _object(await self._request("GET", object_path(where)))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list(self, api_version: str, kind: str, label_selector: str = "") -> list[Object]:
+        """All objects of a kind, in all namespaces, page by page."""
+        root = "/api" if "/" not in api_version else "/apis"
+        path = f"{root}/{api_version}/{plural(api_version, kind)}"
+        query = {"limit": str(_PAGE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        items: list[Object] = []
+        while True:
+            page = _object(await self._request("GET", f"{path}?{urlencode(query)}"))
+            items += [{**item, "apiVersion": api_version, "kind": kind} for item in page.get("items") or ()]
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return items
+            query["continue"] = token
+
+    async def served(self, api_version: str) -> bool:
+        """Whether the API server knows an API group and version."""
+        try:
+            await self._request("GET", f"/apis/{api_version}")
+        except KubeError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    async def apply(self, manifest: Object, field_manager: str, subresource: str = "") -> Object:
+        """Server-side apply of a whole object, taking over conflicting fields."""
+        path = object_path(reference(manifest), subresource)
+        query = urlencode({"fieldManager": field_manager, "force": "true"})
+        return _object(await self._request("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml"))
+
+    async def create(self, manifest: Object) -> Object:
+        """Create an object; a KubeError with status 409 where the name is taken."""
+        where = reference(manifest)
+        path = object_path(Reference(where.api_version, where.kind, where.namespace, ""))
+        return _object(await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", manifest))
+
+    async def replace(self, manifest: Object) -> Object:
+        """Replace an object at the resourceVersion that the manifest carries."""
+        path = f"{object_path(reference(manifest))}?fieldManager={names.FIELD_MANAGER}"
+        return _object(await self._request("PUT", path, manifest))
+
+    async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
+        """Delete exactly this version of an object, its dependents in the background."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid, "resourceVersion": resource_version},
+        }
+        try:
+            await self._request("DELETE", object_path(where), options)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """The last lines that a container wrote."""
+        path = object_path(Reference("v1", "Pod", namespace, pod), "log")
+        query = urlencode({"container": container, "tailLines": lines, "limitBytes": _LOG_LIMIT_BYTES})
+        return (await self._request("GET", f"{path}?{query}")).decode(errors="replace")
+
+    async def _request(
+        self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
+    ) -> bytes:
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "nightshift"}
+        try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response = await self._client.call_api(
+                method,
+                self._client.configuration.host + path,
+                header_params=headers,
+                body=body,
+                _request_timeout=REQUEST_TIMEOUT_SECONDS,
+            )
+            data: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            raise KubeError(0, "Unreachable", f"the API server did not answer: {error!r}") from error
+        if response.status >= 400:
+            raise _error(response.status, data)
+        return data
+
+
+def _object(data: bytes) -> Object:
+    try:
+        parsed = json.loads(data)
+    except ValueError as error:
+        raise KubeError(0, "Malformed", f"the API server answered something that is no JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise KubeError(0, "Malformed", "the API server answered something that is no object")
+    return parsed
+
+
+def _error(status: int, data: bytes) -> KubeError:
+    try:
+        parsed = json.loads(data)
+        reason, message = str(parsed.get("reason") or ""), str(parsed.get("message") or "")[:_MESSAGE_LIMIT]
+    except (ValueError, AttributeError):
+        return KubeError(status, "", data[:200].decode(errors="replace"))
+    if status == 500 and message.startswith(_UNKNOWN_FIELD):
+        return KubeError(422, "Invalid", message)
+    return KubeError(status, reason, message)

@@ -1,0 +1,56 @@
+"""The operator's own configuration: accelerator profiles and defaults, read once at start."""
+
+from pydantic import Field, JsonValue
+
+from nightshift.api.base import Model
+
+
+class AcceleratorProfile(Model):
+    """How one kind of accelerator is asked for. The count per replica comes from the LLMDeployment."""
+
+    resource_name: str | None = Field(
+        default=None,
+        description="Extended resource to request, such as nvidia.com/gpu. Without one nothing is requested "
+        "and the engine runs on the processor.",
+    )
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[dict[str, JsonValue], ...] = ()
+    requests: dict[str, str] = Field(
+        default_factory=dict, description="Processor and memory requests of the engine container."
+    )
+    limits: dict[str, str] = Field(default_factory=dict)
+    shared_memory: str = Field(default="2Gi", description="Size of /dev/shm.")
+
+
+class EngineDefaults(Model):
+    """What an LLMDeployment gets where it says nothing."""
+
+    engine_version: str = "0.32.0"
+    engine_image: str = "docker.io/vllm/vllm-openai"
+    accelerator: str = "nvidia-gpu"
+
+
+class OperatorConfig(Model):
+    """Everything an administrator sets; the chart writes it to a mounted file."""
+
+    namespace: str = Field(description="Namespace that the operator runs in.")
+    operator_labels: dict[str, str] = Field(
+        description="Labels of the operator's pods, let in by the engines' NetworkPolicies."
+    )
+    fetch_image: str = Field(description="Image of the containers that resolve and download models.")
+    hub_endpoint: str | None = Field(default=None, description="Address of another Hub, for hf:// models.")
+    insecure_registries: tuple[str, ...] = Field(
+        default=(), description="HOST:PORT of image registries that are asked over plain HTTP."
+    )
+    defaults: EngineDefaults = EngineDefaults()
+    accelerators: dict[str, AcceleratorProfile] = Field(default_factory=dict)
+    scrapers: tuple[dict[str, JsonValue], ...] = Field(
+        default=(), description="NetworkPolicy peers that may read the engines' metrics."
+    )
+    cluster_domain: str = "cluster.local"
+    workers: int = Field(default=8, ge=1, description="Resources reconciled at the same time.")
+    resync_seconds: int = Field(
+        default=600,
+        ge=10,
+        description="A resource is looked at again after this time even if nothing changed.",
+    )

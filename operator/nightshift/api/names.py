@@ -1,0 +1,82 @@
+"""Names shared by everything: the API group, labels, annotations, field managers, names of children."""
+
+GROUP = "nightshift.dev"
+VERSION = "v1alpha1"
+KIND = "LLMDeployment"
+PLURAL = "llmdeployments"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "nightshift"
+
+COMPONENT_ENGINE = "engine"
+COMPONENT_RESOLVE = "model-resolve"
+COMPONENT_DOWNLOAD = "model-download"
+
+ANNOTATION_APPLIED = f"{GROUP}/applied-hash"
+"""Hash of the whole object as Nightshift last applied it: tells a removed field from an equal one."""
+
+ANNOTATION_IMAGE_ID = f"{GROUP}/image-digest"
+"""On a ControllerRevision: the digest that its first pod ran, where no registry could be asked before."""
+
+ANNOTATION_MODEL_REQUEST = f"{GROUP}/model-request"
+"""On a resolve Job: the model address and revision it resolves, so that an answer fits its question."""
+
+FIELD_MANAGER = "nightshift"
+STATUS_FIELD_MANAGER = "nightshift-status"
+
+ENGINE_PORT = 8000
+ENGINE_CONTAINER = "engine"
+DOWNLOAD_CONTAINER = "model-download"
+RESOLVE_CONTAINER = "model-resolve"
+
+MAX_NAME_LENGTH = 40
+"""Of an LLMDeployment: what is left of 63 characters for a revision's hash and a pod's suffix."""
+
+
+def revision_name(deployment: str, revision_hash: str) -> str:
+    """Name of a revision's ControllerRevision and ReplicaSet."""
+    return f"{deployment}-{revision_hash}"
+
+
+def service_account_name(deployment: str) -> str:
+    """Name of the service account of the engine pods; it carries no token and no rights."""
+    return f"{deployment}-engine"
+
+
+def claim_name(deployment: str) -> str:
+    """Name of the claim that caches models for `model.cache.type: Claim`."""
+    return f"{deployment}-models"
+
+
+def resolve_job_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that resolves a model revision to a commit."""
+    return f"{deployment}-resolve-{request_hash}"
+
+
+def download_job_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that downloads a model into the cache claim."""
+    return f"{deployment}-download-{request_hash}"
+
+
+def deployment_labels(deployment: str) -> dict[str, str]:
+    """Labels of every object that Nightshift makes for a deployment."""
+    return {
+        "app.kubernetes.io/name": "vllm",
+        "app.kubernetes.io/instance": deployment,
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_DEPLOYMENT: deployment,
+    }
+
+
+def component_labels(deployment: str, component: str) -> dict[str, str]:
+    """Labels of the objects and pods of one component of a deployment."""
+    return {**deployment_labels(deployment), LABEL_COMPONENT: component}
+
+
+def engine_labels(deployment: str, revision_hash: str) -> dict[str, str]:
+    """Labels of the engine pods of a revision."""
+    return {**component_labels(deployment, COMPONENT_ENGINE), LABEL_REVISION: revision_hash}

@@ -1,0 +1,45 @@
+"""What a revision is made of, as stored in its ControllerRevision."""
+
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from nightshift.api.base import StoredModel
+from nightshift.api.overlay import PodTemplate
+from nightshift.api.spec import EngineSpec, HardwareSpec, ModelSpec
+
+
+class Resolved(StoredModel):
+    """What the permissions in the spec came to; carried from revision to revision, never looked up again."""
+
+    engine_version: str
+    engine_image: str = Field(description="Image repository without a tag.")
+    image_digest: str | None = Field(default=None, description="sha256:...; none where no registry could be asked.")
+    model_revision: str | None = Field(default=None, description="Commit of an hf:// model.")
+    accelerator: str = Field(description="Name of the accelerator profile.")
+    accelerator_count: int = Field(ge=1)
+
+
+class RevisionSpec(StoredModel):
+    """The part of a spec that matters to pods: a change of it makes a new revision."""
+
+    model: ModelSpec
+    engine: EngineSpec = EngineSpec()
+    hardware: HardwareSpec | None = None
+    pod_template: PodTemplate | None = None
+    drain_seconds: int = 600
+
+
+class RevisionInputs(StoredModel):
+    """Everything that decides what the pods of a revision are: its identity is the hash of this."""
+
+    spec: dict[str, JsonValue] = Field(description="RevisionSpec as written: without today's defaults.")
+    resolved: Resolved
+    profile: dict[str, JsonValue] = Field(description="The accelerator profile as it was.")
+
+
+class RevisionRecord(StoredModel):
+    """The data of a ControllerRevision: inputs and the pod template rendered from them, once."""
+
+    inputs: RevisionInputs
+    pod_template: dict[str, Any]

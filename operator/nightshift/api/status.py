@@ -1,0 +1,60 @@
+"""The status of an LLMDeployment: a mirror of what was observed, never the place where anything is kept."""
+
+from pydantic import Field
+
+from nightshift.api.base import StoredModel, list_map
+from nightshift.api.conditions import Condition
+
+
+class ModelStatus(StoredModel):
+    """The model that the current target revision serves."""
+
+    uri: str = Field(description="Where the model comes from.")
+    revision: str | None = Field(
+        default=None, description="The commit that the requested revision was resolved to and pinned at."
+    )
+
+
+class ImageStatus(StoredModel):
+    """The engine image of the current target revision."""
+
+    reference: str = Field(description="Repository and tag.")
+    digest: str | None = Field(
+        default=None, description="Digest that every pod of the revision runs, once it is known."
+    )
+
+
+class EffectiveStatus(StoredModel):
+    """What the defaults came to for the current target revision."""
+
+    engine_version: str = Field(description="vLLM version.")
+    engine_image: str = Field(description="Image repository.")
+    accelerator: str = Field(description="Name of the accelerator profile.")
+    accelerator_count: int = Field(ge=0, description="Accelerators per replica.")
+
+
+class Status(StoredModel):
+    """Status of an LLMDeployment."""
+
+    observed_generation: int | None = Field(
+        default=None, description="The metadata.generation that this status speaks of."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        json_schema_extra=list_map("type"),
+        description="Ready: the current spec is what serves. Available: something good serves. "
+        "Progressing: a change is under way. Reconciling and Stalled: read by kstatus (Helm, Flux, Argo CD).",
+    )
+    replicas: int = Field(default=0, ge=0, description="Engine pods that exist, of all revisions.")
+    ready_replicas: int = Field(default=0, ge=0, description="Engine pods that are ready, of all revisions.")
+    selector: str | None = Field(default=None, description="Label selector of the engine pods, for /scale.")
+    url: str | None = Field(default=None, description="Base URL of the OpenAI-compatible API.")
+    version: str | None = Field(default=None, description="vLLM version that serves now.")
+    revision: str | None = Field(default=None, description="Revision that serves now.")
+    target_revision: str | None = Field(default=None, description="Revision of the current spec.")
+    model: ModelStatus | None = Field(default=None, description="The model of the target revision.")
+    image: ImageStatus | None = Field(default=None, description="The image of the target revision.")
+    effective: EffectiveStatus | None = Field(
+        default=None, description="What fields that were left out came to, for the target revision."
+    )

@@ -1,0 +1,100 @@
+"""Comparing and identifying objects by value."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIXES = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    "k": Decimal(1000),
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
+    "Ei": Decimal(2) ** 60,
+}
+_NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)")
+
+_TRUE_WHEN_ABSENT = frozenset({"allowPrivilegeEscalation", "automountServiceAccountToken", "enableServiceLinks"})
+"""Fields that the API server takes as true where they are missing."""
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def short_hash(value: Any, length: int = 10) -> str:
+    """A hash of a value that fits in an object's name; letters without vowels, so that it spells nothing."""
+    number = int.from_bytes(hashlib.sha256(canonical_json(value).encode()).digest(), "big")
+    letters = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[digit])
+    return "".join(letters)
+
+
+def quantity(text: str | int | float) -> Decimal | None:
+    """The number that a Kubernetes quantity stands for, or None where it is none.
+
+    Worked examples: ``500m`` is 0.5, ``1Gi`` is 1073741824, ``2`` is 2, ``1e3`` is 1000.
+    Source: k8s.io/apimachinery/pkg/api/resource, quantity.go.
+    """
+    match = _NUMBER.fullmatch(str(text))
+    if match is None or match[2] not in _SUFFIXES:
+        return None
+    return Decimal(match[1]) * _SUFFIXES[match[2]]
+
+
+def difference(desired: Any, live: Any, path: str = "") -> str | None:
+    """Where a live object lacks what is desired of it: the first path that differs, or None.
+
+    The API server adds defaults to what was applied, so a live object may hold more than was desired. It
+    leaves out fields that are empty, zero or false, and may write quantities in another way (``1000m``
+    for ``1``).
+    """
+    if isinstance(desired, Mapping):
+        if not isinstance(live, Mapping):
+            return None if not desired and live is None else path or "."
+        for key, value in desired.items():
+            found = difference(value, live.get(key), f"{path}.{key}")
+            if found:
+                return found
+        return None
+    if isinstance(desired, list | tuple):
+        if not desired and live is None:
+            return None
+        if not isinstance(live, list | tuple) or len(live) != len(desired):
+            return path or "."
+        for index, (left, right) in enumerate(zip(desired, live, strict=True)):
+            found = difference(left, right, f"{path}[{index}]")
+            if found:
+                return found
+        return None
+    if live is None and not desired and path.rpartition(".")[2] not in _TRUE_WHEN_ABSENT:
+        return None
+    return None if _same_scalar(desired, live) else path or "."
+
+
+def _same_scalar(desired: Any, live: Any) -> bool:
+    if desired == live and isinstance(desired, bool) == isinstance(live, bool):
+        return True
+    if desired is None and live == "":
+        return True
+    if isinstance(desired, bool) or isinstance(live, bool) or desired is None or live is None:
+        return False
+    left, right = quantity(desired), quantity(live)
+    return left is not None and left == right

@@ -1,0 +1,271 @@
+"""The objects that Nightshift makes for a deployment, as whole manifests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.api.resource import LLMDeployment
+from nightshift.api.revision import RevisionRecord, RevisionSpec
+from nightshift.core.canonical import short_hash
+from nightshift.core.pod import (
+    PRE_STOP_SECONDS,
+    RESTRICTED_POD,
+    download_arguments,
+    fetch_container,
+    image_reference,
+)
+from nightshift.core.revisions import Revision
+
+Manifest = dict[str, Any]
+
+SERVICE_PORT = 80
+JOB_RETRIES = 2
+JOB_KEEP_SECONDS = 3600
+_PLACEMENT = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
+
+
+def _metadata(owner: LLMDeployment, name: str, labels: Mapping[str, str]) -> Manifest:
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": dict(labels),
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }
+
+
+def _selector(deployment: str) -> dict[str, str]:
+    return {names.LABEL_DEPLOYMENT: deployment, names.LABEL_COMPONENT: names.COMPONENT_ENGINE}
+
+
+def selector_text(deployment: str) -> str:
+    """The label selector of the engine pods, as /scale wants it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(_selector(deployment).items()))
+
+
+def url(owner: LLMDeployment, config: OperatorConfig) -> str:
+    """Base URL of the deployment's OpenAI-compatible API."""
+    return f"http://{owner.name}.{owner.namespace}.svc.{config.cluster_domain}/v1"
+
+
+def service_account(owner: LLMDeployment) -> Manifest:
+    """An account without token and rights, so that engine pods do not run under a shared one."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(owner, names.service_account_name(owner.name), names.deployment_labels(owner.name)),
+        "automountServiceAccountToken": False,
+    }
+
+
+def service(owner: LLMDeployment) -> Manifest:
+    """The Service that leads straight to the engine pods (traffic.mode Service)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(owner.name),
+            "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def disruption_budget(owner: LLMDeployment) -> Manifest:
+    """Evictions take one engine at a time, and never wait for one that is broken."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": _selector(owner.name)},
+        },
+    }
+
+
+def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
+    """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides."""
+    allowed = owner.spec.traffic.allow_from
+    clients: list[Any] = [{"podSelector": {}}] if allowed is None else list(allowed)
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.namespace}},
+        "podSelector": {"matchLabels": dict(config.operator_labels)},
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
+        "spec": {
+            "podSelector": {"matchLabels": _selector(owner.name)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [operator, *config.scrapers, *clients],
+                    "ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}],
+                }
+            ],
+        },
+    }
+
+
+def cache_claim(owner: LLMDeployment) -> Manifest | None:
+    """The claim that keeps downloaded models, where one was asked for."""
+    cache = owner.spec.model.cache
+    if cache is None or cache.type != "Claim":
+        return None
+    spec: Manifest = {
+        "accessModes": [cache.access_mode],
+        "resources": {"requests": {"storage": cache.size}},
+    }
+    if cache.storage_class_name is not None:
+        spec["storageClassName"] = cache.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _metadata(owner, names.claim_name(owner.name), names.deployment_labels(owner.name)),
+        "spec": spec,
+    }
+
+
+def controller_revision(
+    owner: LLMDeployment,
+    revision_hash: str,
+    number: int,
+    record: RevisionRecord,
+) -> Manifest:
+    """A revision as stored: its inputs and its rendered pod template."""
+    metadata = _metadata(
+        owner,
+        names.revision_name(owner.name, revision_hash),
+        {**names.deployment_labels(owner.name), names.LABEL_REVISION: revision_hash},
+    )
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata,
+        "revision": number,
+        "data": record.to_json(),
+    }
+
+
+def restated_revision(owner: LLMDeployment, revision: Revision, number: int, pinned_digest: str | None) -> Manifest:
+    """A stored revision with another place in history or a digest that became known; its data stays as stored."""
+    manifest = controller_revision(owner, revision.hash, number, revision.record)
+    if pinned_digest:
+        manifest["metadata"]["annotations"] = {names.ANNOTATION_IMAGE_ID: pinned_digest}
+    return {**manifest, "data": revision.manifest["data"]}
+
+
+def replica_set(owner: LLMDeployment, revision: Revision, replicas: int) -> Manifest:
+    """The ReplicaSet of a revision, from its stored template."""
+    labels = names.engine_labels(owner.name, revision.hash)
+    template = _pinned(revision.record.pod_template, image_reference(revision.resolved, revision.digest))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": _metadata(owner, names.revision_name(owner.name, revision.hash), labels),
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def _pinned(template: Manifest, image: str) -> Manifest:
+    containers = [
+        {**container, "image": image} if container["name"] == names.ENGINE_CONTAINER else container
+        for container in template["spec"]["containers"]
+    ]
+    return {**template, "spec": {**template["spec"], "containers": containers}}
+
+
+def _job(
+    owner: LLMDeployment,
+    name: str,
+    component: str,
+    container: Manifest,
+    volumes: list[Manifest],
+    annotations: Mapping[str, str],
+    placement: Mapping[str, Any],
+) -> Manifest:
+    labels = names.component_labels(owner.name, component)
+    metadata = _metadata(owner, name, labels)
+    metadata["annotations"] = dict(annotations)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": JOB_RETRIES,
+            "ttlSecondsAfterFinished": JOB_KEEP_SECONDS,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "serviceAccountName": names.service_account_name(owner.name),
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "securityContext": RESTRICTED_POD,
+                    "terminationGracePeriodSeconds": PRE_STOP_SECONDS,
+                    "containers": [container],
+                    "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+                    **placement,
+                },
+            },
+        },
+    }
+
+
+def model_request(spec: RevisionSpec) -> str:
+    """What a resolve Job is asked: the model's address and the revision of it."""
+    return f"{spec.model.uri}@{spec.model.revision or 'main'}"
+
+
+def resolve_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig) -> Manifest:
+    """A Job that resolves a branch or tag to a commit. The operator itself never holds a Hub token."""
+    token = spec.model.token_secret_ref
+    request = model_request(spec)
+    name = names.resolve_job_name(
+        owner.name, short_hash([request, token.to_json() if token else None, config.fetch_image], 8)
+    )
+    arguments = ["resolve", "--uri", spec.model.uri, "--revision", spec.model.revision or "main"]
+    container = fetch_container(names.RESOLVE_CONTAINER, spec, config, arguments, [])
+    annotations = {names.ANNOTATION_MODEL_REQUEST: request}
+    secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
+    placement = {"imagePullSecrets": secrets} if secrets else {}
+    return _job(owner, name, names.COMPONENT_RESOLVE, container, [], annotations, placement)
+
+
+def download_job(owner: LLMDeployment, revision: Revision, config: OperatorConfig) -> Manifest:
+    """A Job that downloads a revision's model into the cache claim, off the restart path.
+
+    It runs where the engines may run, so that the claim's volume comes to lie where they can mount it.
+    """
+    spec, resolved = revision.spec, revision.resolved
+    request = f"{spec.model.uri}@{resolved.model_revision}"
+    claim, pod = names.claim_name(owner.name), revision.record.pod_template["spec"]
+    container = fetch_container(
+        names.DOWNLOAD_CONTAINER,
+        spec,
+        config,
+        download_arguments(spec, resolved),
+        [{"name": "models", "mountPath": "/models"}],
+    )
+    return _job(
+        owner,
+        names.download_job_name(owner.name, short_hash(request, 8)),
+        names.COMPONENT_DOWNLOAD,
+        container,
+        [{"name": "models", "persistentVolumeClaim": {"claimName": claim}}],
+        {names.ANNOTATION_MODEL_REQUEST: request},
+        {key: pod[key] for key in _PLACEMENT if key in pod},
+    )

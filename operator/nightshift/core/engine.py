@@ -1,0 +1,71 @@
+"""From a spec to vLLM's command line and environment, by version.
+
+One reviewed table decides what a version understands; versions newer than the table get its newest row.
+Sources: vLLM's own command-line help, Dockerfiles and source of the versions named in each row.
+"""
+
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from nightshift.api.names import ENGINE_PORT
+from nightshift.api.revision import Resolved, RevisionSpec
+
+MODELS_DIRECTORY = "/models"
+CACHE_DIRECTORY = "/cache"
+
+
+@dataclass(frozen=True)
+class EngineTraits:
+    """What vLLM understands from a version on."""
+
+    since: Version
+    positional_model: bool
+    """`vllm serve MODEL` is the image's entry point (from 0.11.1); before it, `--model MODEL`."""
+    shutdown_timeout: bool
+    """`--shutdown-timeout` lets running requests end after SIGTERM (from 0.18.0)."""
+
+
+TRAITS = (
+    EngineTraits(Version("0"), positional_model=False, shutdown_timeout=False),
+    EngineTraits(Version("0.11.1"), positional_model=True, shutdown_timeout=False),
+    EngineTraits(Version("0.18.0"), positional_model=True, shutdown_timeout=True),
+)
+
+
+def traits(version: str) -> EngineTraits:
+    """What a vLLM version understands: the newest row that is not newer than it."""
+    wanted = Version(version)
+    return [row for row in TRAITS if row.since <= wanted][-1]
+
+
+def arguments(
+    spec: RevisionSpec, resolved: Resolved, served_name: str, model_path: str, tensor_parallel: int
+) -> list[str]:
+    """vLLM's arguments: what Nightshift owns first, the user's own after them."""
+    has = traits(resolved.engine_version)
+    owned = [model_path] if has.positional_model else ["--model", model_path]
+    owned += ["--served-model-name", served_name, "--host", "0.0.0.0", "--port", str(ENGINE_PORT)]  # noqa: S104
+    if tensor_parallel > 1:
+        owned += ["--tensor-parallel-size", str(tensor_parallel)]
+    if has.shutdown_timeout:
+        owned += ["--shutdown-timeout", str(spec.drain_seconds)]
+    return owned + list(spec.engine.args)
+
+
+def environment() -> list[dict[str, str]]:
+    """Variables that every engine gets: no telemetry, no Hub, writable caches, a user name for Python."""
+    return [
+        {"name": name, "value": value}
+        for name, value in (
+            ("DO_NOT_TRACK", "1"),
+            ("HF_HUB_OFFLINE", "1"),
+            ("HOME", f"{CACHE_DIRECTORY}/home"),
+            ("TORCHINDUCTOR_CACHE_DIR", f"{CACHE_DIRECTORY}/torchinductor"),
+            ("TRITON_CACHE_DIR", f"{CACHE_DIRECTORY}/triton"),
+            ("USER", "nightshift"),
+            ("VLLM_CACHE_ROOT", f"{CACHE_DIRECTORY}/vllm"),
+            ("VLLM_NO_USAGE_STATS", "1"),
+            ("XDG_CACHE_HOME", CACHE_DIRECTORY),
+        )
+    ]

@@ -1,0 +1,245 @@
+"""What was observed of one LLMDeployment: the API server's objects, read into small facts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from nightshift.api import names
+from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
+from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.revisions import Revision, parse_revision
+
+ObjectKey = tuple[str, str]
+"""Kind and name of an object in the deployment's namespace."""
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What came of asking a registry for a tag's digest, and how often it was asked."""
+
+    answer: Known[str] | ImageNotFound | Unknown
+    attempts: int
+    at: datetime
+
+
+def image_key(repository: str, tag: str) -> str:
+    """The key under which an ImageAnswer is kept."""
+    return f"{repository}:{tag}"
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """One container of a pod, as its kubelet reports it."""
+
+    name: str
+    ready: bool
+    restarts: int
+    image_id: str
+    running_since: str | None
+    waiting_reason: str | None
+    waiting_message: str
+    exit_code: int | None
+    """Of the present or the last termination."""
+    termination_reason: str | None
+    termination_message: str
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """One pod of the deployment."""
+
+    name: str
+    component: str
+    revision: str | None
+    job: str | None
+    created: str
+    phase: str
+    ready: bool
+    terminating: bool
+    unschedulable: str | None
+    """The scheduler's message, where it could not place the pod."""
+    containers: tuple[ContainerFacts, ...]
+    outcome: FetchOutcome | None
+    """What a fetch container said when it ended."""
+
+    def container(self, name: str) -> ContainerFacts | None:
+        """One of the pod's containers by name."""
+        return next((container for container in self.containers if container.name == name), None)
+
+
+@dataclass(frozen=True)
+class ReplicaSetFacts:
+    """The ReplicaSet of a revision."""
+
+    name: str
+    revision: str
+    replicas: int
+    ready: int
+    """Ready pods as its controller counted them."""
+    settled: bool
+    """Whether its controller has seen the present number of replicas: before that its pods may be on their way out."""
+    failure: str | None
+    """Why the API server refuses its pods (quota, admission), as it says."""
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """A Job that resolves or downloads a model."""
+
+    name: str
+    succeeded: bool
+    failed: bool
+    finished_at: str | None
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a plan is made from, besides the spec."""
+
+    revisions: tuple[Revision, ...] = ()
+    replica_sets: tuple[ReplicaSetFacts, ...] = ()
+    pods: tuple[PodFacts, ...] = ()
+    jobs: tuple[JobFacts, ...] = ()
+    live: Mapping[ObjectKey, Mapping[str, Any]] = field(default_factory=dict)
+    images: Mapping[str, ImageAnswer] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """Of downloads under way, by pod."""
+
+    def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
+        """Engine pods that are not on their way out, of one revision or of all."""
+        return tuple(
+            pod
+            for pod in self.pods
+            if pod.component == names.COMPONENT_ENGINE
+            and not pod.terminating
+            and pod.phase not in ("Succeeded", "Failed")
+            and (revision is None or pod.revision == revision)
+        )
+
+    def ready(self, revision: str | None = None) -> int:
+        """How many engine pods are ready."""
+        return sum(pod.ready for pod in self.engine_pods(revision))
+
+    def replica_set(self, revision: str) -> ReplicaSetFacts | None:
+        """The ReplicaSet of a revision."""
+        return next((item for item in self.replica_sets if item.revision == revision), None)
+
+
+def _container_facts(raw: Mapping[str, Any]) -> ContainerFacts:
+    state, last = raw.get("state") or {}, raw.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or last.get("terminated") or {}
+    return ContainerFacts(
+        name=raw.get("name", ""),
+        ready=bool(raw.get("ready")),
+        restarts=int(raw.get("restartCount") or 0),
+        image_id=raw.get("imageID") or "",
+        running_since=(state.get("running") or {}).get("startedAt"),
+        waiting_reason=waiting.get("reason"),
+        waiting_message=waiting.get("message") or "",
+        exit_code=ended.get("exitCode"),
+        termination_reason=ended.get("reason"),
+        termination_message=ended.get("message") or "",
+    )
+
+
+def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
+    """Read a pod."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    labels = metadata.get("labels") or {}
+    conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    containers = tuple(_container_facts(item) for item in statuses)
+    fetches = [
+        container for container in containers if container.name in (names.DOWNLOAD_CONTAINER, names.RESOLVE_CONTAINER)
+    ]
+    outcomes = [parse_outcome(container.termination_message) for container in fetches]
+    return PodFacts(
+        name=metadata["name"],
+        component=labels.get(names.LABEL_COMPONENT, ""),
+        revision=labels.get(names.LABEL_REVISION),
+        job=labels.get("batch.kubernetes.io/job-name"),
+        created=metadata.get("creationTimestamp") or "",
+        phase=status.get("phase") or "Pending",
+        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        terminating="deletionTimestamp" in metadata,
+        unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
+        containers=containers,
+        outcome=next((outcome for outcome in outcomes if outcome is not None), None),
+    )
+
+
+def replica_set_facts(raw: Mapping[str, Any]) -> ReplicaSetFacts:
+    """Read a ReplicaSet."""
+    metadata = raw["metadata"]
+    status = raw.get("status") or {}
+    conditions = status.get("conditions") or ()
+    failures = [item for item in conditions if item.get("type") == "ReplicaFailure" and item.get("status") == "True"]
+    return ReplicaSetFacts(
+        name=metadata["name"],
+        revision=(metadata.get("labels") or {}).get(names.LABEL_REVISION, ""),
+        replicas=int((raw.get("spec") or {}).get("replicas") or 0),
+        ready=int(status.get("readyReplicas") or 0),
+        settled=int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0),
+        failure=failures[0].get("message") if failures else None,
+    )
+
+
+def job_facts(raw: Mapping[str, Any]) -> JobFacts:
+    """Read a Job."""
+    status = raw.get("status") or {}
+    conditions = {item.get("type"): item for item in status.get("conditions") or () if item.get("status") == "True"}
+    ended = conditions.get("Complete") or conditions.get("Failed") or {}
+    return JobFacts(
+        name=raw["metadata"]["name"],
+        succeeded="Complete" in conditions,
+        failed="Failed" in conditions,
+        finished_at=ended.get("lastTransitionTime"),
+        annotations=raw["metadata"].get("annotations") or {},
+    )
+
+
+def observe(
+    uid: str,
+    objects: Mapping[ObjectKey, Mapping[str, Any]],
+    images: Mapping[str, ImageAnswer],
+    progress: Mapping[str, Progress],
+) -> Observed:
+    """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
+
+    Pods are owned by ReplicaSets and Jobs, so they are taken by their label.
+    """
+    owned = {key: raw for key, raw in objects.items() if key[0] == "Pod" or is_owned(raw, uid)}
+
+    def of(kind: str) -> list[Mapping[str, Any]]:
+        return [raw for key, raw in sorted(owned.items()) if key[0] == kind]
+
+    revisions = [parse_revision(dict(raw)) for raw in of("ControllerRevision")]
+    return Observed(
+        revisions=tuple(revision for revision in revisions if revision is not None),
+        replica_sets=tuple(replica_set_facts(raw) for raw in of("ReplicaSet")),
+        pods=tuple(pod_facts(raw) for raw in of("Pod")),
+        jobs=tuple(job_facts(raw) for raw in of("Job")),
+        live=owned,
+        images=images,
+        progress=progress,
+    )
+
+
+def is_owned(raw: Mapping[str, Any], uid: str) -> bool:
+    """Whether the LLMDeployment with this uid controls the object."""
+    owners = raw["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+def is_left_over(raw: Mapping[str, Any], deployment: str) -> bool:
+    """Whether an object that belongs to somebody else is on its way out.
+
+    An LLMDeployment that is made anew under its old name meets the objects of the one before.
+    """
+    owners = raw["metadata"].get("ownerReferences") or ()
+    namesake = any((owner.get("kind"), owner.get("name")) == (names.KIND, deployment) for owner in owners)
+    return namesake or "deletionTimestamp" in raw["metadata"]

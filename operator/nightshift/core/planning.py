@@ -1,0 +1,68 @@
+"""The values that a plan is made of."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from nightshift.core.causes import Cause
+from nightshift.core.revisions import Revision
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply of a whole object."""
+
+    manifest: dict[str, Any]
+    reason: str
+    """Why, as a sentence."""
+    create: bool
+    """Not known to exist: refused if an object of this name belongs to someone else."""
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Deletion of exactly this object: uid and resourceVersion are preconditions."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    resource_version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResolveImage:
+    """Ask the registry for the digest of a tag."""
+
+    repository: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class ReadProgress:
+    """Ask a download container how far it is."""
+
+    pod: str
+    container: str
+
+
+Request: TypeAlias = ResolveImage | ReadProgress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now, and what it was decided from."""
+
+    apply: tuple[Apply, ...] = ()
+    delete: tuple[Delete, ...] = ()
+    requests: tuple[Request, ...] = ()
+    requeue_after: float | None = None
+    """Seconds until this should be looked at again, where no watch will tell."""
+    notes: tuple[str, ...] = ()
+    """What is being done, as sentences for people."""
+    target: Revision | None = None
+    """The revision of the present spec, once it can be named."""
+    blocker: Cause | None = None
+    """What keeps a revision from being made, or from being started."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Replicas per revision as planned."""

@@ -1,0 +1,153 @@
+"""Revisions: their identity, which one the spec asks for, and what is carried from one to the next."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.api.revision import Resolved, RevisionInputs, RevisionRecord, RevisionSpec
+from nightshift.api.spec import HardwareCandidate, Spec
+from nightshift.core.canonical import short_hash
+from nightshift.core.pod import pod_template
+
+DEFAULT_MODEL_REVISION = "main"
+"""The branch of an hf:// model that is meant where model.revision says nothing."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A stored revision: its hash, its place in history, and what it is made of."""
+
+    hash: str
+    number: int
+    record: RevisionRecord
+    pinned_digest: str | None
+    """Digest that the first pod was seen to run, where no registry could be asked."""
+    manifest: dict[str, Any]
+    """The ControllerRevision as it stands in the API server."""
+
+    @property
+    def spec(self) -> RevisionSpec:
+        """What the user had written."""
+        return RevisionSpec.model_validate(self.record.inputs.spec, extra="ignore")
+
+    @property
+    def resolved(self) -> Resolved:
+        """What it is pinned to."""
+        return self.record.inputs.resolved
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the engine image, once known."""
+        return self.resolved.image_digest or self.pinned_digest
+
+
+def parse_revision(manifest: dict[str, Any]) -> Revision | None:
+    """Read a ControllerRevision; one that cannot be read is passed over, never deleted."""
+    metadata = manifest["metadata"]
+    revision_hash = (metadata.get("labels") or {}).get(names.LABEL_REVISION)
+    try:
+        record = RevisionRecord.model_validate(manifest.get("data"))
+        RevisionSpec.model_validate(record.inputs.spec, extra="ignore")
+    except ValidationError:
+        return None
+    if not revision_hash:
+        return None
+    pinned = (metadata.get("annotations") or {}).get(names.ANNOTATION_IMAGE_ID)
+    return Revision(revision_hash, int(manifest.get("revision") or 0), record, pinned, manifest)
+
+
+def revision_spec(spec: Spec) -> RevisionSpec:
+    """The part of a spec that matters to pods."""
+    set_fields: dict[str, Any] = {"model": spec.model}
+    if "drain_seconds" in spec.traffic.model_fields_set:
+        set_fields["drain_seconds"] = spec.traffic.drain_seconds
+    if "engine" in spec.model_fields_set:
+        set_fields["engine"] = spec.engine
+    if spec.hardware is not None:
+        set_fields["hardware"] = spec.hardware
+    if spec.pod_template is not None:
+        set_fields["pod_template"] = spec.pod_template
+    return RevisionSpec(**set_fields)
+
+
+def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | None:
+    """The newest revision that was made from the same spec.
+
+    Both sides are compared with today's defaults filled in, so that a field or default that a newer
+    operator brings does not make a new revision of what serves.
+    """
+    matching = [revision for revision in revisions if revision.spec == wanted]
+    return max(matching, key=lambda revision: revision.number, default=None)
+
+
+def newest(revisions: tuple[Revision, ...]) -> Revision | None:
+    """The latest revision of history."""
+    return max(revisions, key=lambda revision: revision.number, default=None)
+
+
+def candidate(wanted: RevisionSpec, config: OperatorConfig) -> HardwareCandidate:
+    """What a new revision runs on."""
+    if wanted.hardware is None:
+        return HardwareCandidate(accelerator=config.defaults.accelerator)
+    return wanted.hardware.candidates[0]
+
+
+def carried(wanted: RevisionSpec, previous: Revision | None, config: OperatorConfig) -> Resolved:
+    """What a new revision is pinned to, as far as it is known without asking anyone.
+
+    A version, digest or commit that the previous revision was pinned to is carried over while the
+    fields that ask for it stay the same; only then nothing is looked up again.
+    """
+    place = candidate(wanted, config)
+    version = wanted.engine.version or config.defaults.engine_version
+    image = wanted.engine.image or config.defaults.engine_image
+    digest = commit = None
+    if previous is not None:
+        before, old = previous.spec, previous.resolved
+        if before.engine.version == wanted.engine.version:
+            version = old.engine_version
+        if before.engine.image == wanted.engine.image:
+            image = old.engine_image
+        if (version, image) == (old.engine_version, old.engine_image):
+            digest = previous.digest
+        if _request(before) == _request(wanted):
+            commit = old.model_revision
+    return Resolved(
+        engine_version=version,
+        engine_image=image,
+        image_digest=digest,
+        model_revision=commit,
+        accelerator=place.accelerator,
+        accelerator_count=place.count,
+    )
+
+
+def _request(spec: RevisionSpec) -> tuple[str, str]:
+    return spec.model.uri, spec.model.revision or DEFAULT_MODEL_REVISION
+
+
+def build(
+    deployment: str, wanted: RevisionSpec, resolved: Resolved, config: OperatorConfig
+) -> tuple[str, RevisionRecord]:
+    """Make a new revision: its hash and what is stored of it."""
+    inputs = RevisionInputs(
+        spec=wanted.to_sparse_json(),
+        resolved=resolved,
+        profile=config.accelerators[resolved.accelerator].to_json(),
+    )
+    revision_hash = short_hash(inputs.to_json())
+    template = pod_template(deployment, revision_hash, wanted, resolved, config)
+    return revision_hash, RevisionRecord(inputs=inputs, pod_template=template)
+
+
+def obsolete(revisions: tuple[Revision, ...], in_use: frozenset[str], history_limit: int) -> tuple[Revision, ...]:
+    """Revisions beyond the history limit: the oldest ones that nothing uses."""
+    idle = sorted(
+        (revision for revision in revisions if revision.hash not in in_use),
+        key=lambda revision: revision.number,
+        reverse=True,
+    )
+    return tuple(idle[history_limit:])

@@ -1,0 +1,220 @@
+"""From spec, observation and plan to the status: what people and tools such as Helm and Flux read."""
+
+from datetime import datetime
+
+from nightshift.api import names
+from nightshift.api.conditions import Condition, Verdict, merge
+from nightshift.api.config import OperatorConfig
+from nightshift.api.resource import LLMDeployment
+from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Status
+from nightshift.core import children
+from nightshift.core.causes import Cause, revision_cause
+from nightshift.core.observed import Observed, PodFacts
+from nightshift.core.plan import progress_sentence
+from nightshift.core.planning import Plan
+from nightshift.core.pod import image_reference, image_tag
+from nightshift.core.revisions import Revision
+
+
+def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: OperatorConfig, now: datetime) -> Status:
+    """The status of a deployment after a plan was carried out."""
+    previous = deployment.status
+    serving = _serving(observed, plan)
+    verdicts = _verdicts(deployment, observed, plan)
+    conditions = merge(previous.conditions, verdicts, deployment.generation, now)
+    target = plan.target
+    return Status(
+        observed_generation=deployment.generation,
+        conditions=conditions,
+        replicas=len(observed.engine_pods()),
+        ready_replicas=observed.ready(),
+        selector=children.selector_text(deployment.name),
+        url=children.url(deployment, config),
+        version=serving.resolved.engine_version if serving else None,
+        revision=serving.hash if serving else None,
+        target_revision=target.hash if target else None,
+        model=_model(target) if target else previous.model,
+        image=_image(target) if target else previous.image,
+        effective=_effective(target) if target else previous.effective,
+    )
+
+
+def refused_status(generation: int, previous: Status, reason: str, message: str, now: datetime) -> Status:
+    """The status of a deployment whose spec cannot be followed: what serves goes on serving."""
+    old = {condition.type: condition for condition in previous.conditions}
+    available = old.get("Available")
+    verdicts = [
+        Verdict(type="Ready", status="False", reason=reason, message=message),
+        Verdict(
+            type="Available",
+            status=available.status if available else "False",
+            reason=available.reason if available else reason,
+            message=available.message if available else message,
+        ),
+        Verdict(type="Progressing", status="False", reason=reason, message=message),
+        Verdict(type="Reconciling", status="False", reason=reason, message="Waits for a correction."),
+        Verdict(type="Stalled", status="True", reason=reason, message=message),
+        Verdict(type="Paused", status="False", reason="NotPaused", message="Changes are carried out."),
+    ]
+    conditions: tuple[Condition, ...] = merge(previous.conditions, verdicts, generation, now)
+    return previous.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def _serving(observed: Observed, plan: Plan) -> Revision | None:
+    """The revision with most ready replicas; the target where they are even."""
+    ready = [revision for revision in observed.revisions if observed.ready(revision.hash) > 0]
+    return max(
+        ready,
+        key=lambda item: (
+            observed.ready(item.hash),
+            plan.target is not None and item.hash == plan.target.hash,
+        ),
+        default=None,
+    )
+
+
+def _model(revision: Revision) -> ModelStatus:
+    return ModelStatus(uri=revision.spec.model.uri, revision=revision.resolved.model_revision)
+
+
+def _image(revision: Revision) -> ImageStatus:
+    resolved = revision.resolved
+    reference = f"{resolved.engine_image}:{image_tag(resolved.engine_version)}"
+    return ImageStatus(reference=reference, digest=revision.digest)
+
+
+def _effective(revision: Revision) -> EffectiveStatus:
+    resolved = revision.resolved
+    return EffectiveStatus(
+        engine_version=resolved.engine_version,
+        engine_image=resolved.engine_image,
+        accelerator=resolved.accelerator,
+        accelerator_count=resolved.accelerator_count,
+    )
+
+
+def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list[Verdict]:
+    cause = plan.blocker
+    if cause is None and plan.target is not None:
+        cause = revision_cause(observed, plan.target.hash)
+    complete = _complete(deployment, observed, plan)
+    ready = _ready(deployment, observed, plan, cause, complete)
+    stalled = not complete and cause is not None and cause.definite
+    paused = deployment.spec.paused
+    reconciling = not complete and not stalled and not paused
+    return [
+        ready,
+        _available(observed),
+        _progressing(plan, ready, cause, complete, paused),
+        Verdict(
+            type="Reconciling",
+            status="True" if reconciling else "False",
+            reason=ready.reason if reconciling else _at_rest(complete, paused, ready),
+            message=ready.message if reconciling else "Nothing is being changed.",
+        ),
+        Verdict(
+            type="Stalled",
+            status="True" if stalled else "False",
+            reason=cause.reason if stalled and cause else "NotStalled",
+            message=cause.message if stalled and cause else "Nothing waits for a person.",
+        ),
+        Verdict(
+            type="Paused",
+            status="True" if paused else "False",
+            reason="Paused" if paused else "NotPaused",
+            message="spec.paused is true: nothing is changed; set it to false to go on."
+            if paused
+            else "Changes are carried out.",
+        ),
+    ]
+
+
+def _at_rest(complete: bool, paused: bool, ready: Verdict) -> str:
+    if complete:
+        return "Complete"
+    return "Paused" if paused else ready.reason
+
+
+def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool:
+    """Whether the present spec is what serves, with all replicas and nothing of other revisions."""
+    target, wanted = plan.target, deployment.spec.replicas
+    owner = observed.replica_set(target.hash) if target else None
+    if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
+        return False
+    if ("Service", deployment.name) not in observed.live:
+        return False
+    serving = observed.ready(target.hash) >= wanted
+    others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
+    surplus = len(observed.engine_pods(target.hash)) > wanted
+    return serving and not others and not surplus
+
+
+def _ready(deployment: LLMDeployment, observed: Observed, plan: Plan, cause: Cause | None, complete: bool) -> Verdict:
+    wanted = deployment.spec.replicas
+    if complete and wanted == 0:
+        return Verdict(
+            type="Ready", status="True", reason="Off", message="spec.replicas is 0: nothing serves, as asked."
+        )
+    if complete and plan.target:
+        version = plan.target.resolved.engine_version
+        message = f"{wanted} of {wanted} replicas of revision {plan.target.hash} serve with vLLM {version}."
+        return Verdict(type="Ready", status="True", reason="Serving", message=message)
+    if cause is not None:
+        return Verdict(type="Ready", status="False", reason=cause.reason, message=cause.message)
+    reason, message = _under_way(deployment, observed, plan)
+    return Verdict(type="Ready", status="False", reason=reason, message=message)
+
+
+def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tuple[str, str]:
+    """What the deployment waits for while nothing speaks against it."""
+    target, wanted = plan.target, deployment.spec.replicas
+    if deployment.spec.paused:
+        return "Paused", "spec.paused is true: nothing is changed; set it to false to go on."
+    if target is None or observed.replica_set(target.hash) is None:
+        note = plan.notes[0] if plan.notes else "Preparing the revision."
+        return "Preparing", note
+    count = f"{observed.ready(target.hash)} of {wanted} replicas of revision {target.hash} are ready"
+    waiting = [pod for pod in observed.engine_pods(target.hash) if not pod.ready]
+    if waiting:
+        reason, doing = _starting(waiting[0], observed)
+        return reason, f"{count}. {doing}"
+    others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
+    if others:
+        return "ReplacingRevision", f"{count}; {len(others)} of other revisions are still there."
+    return "Scaling", f"{count}."
+
+
+def _starting(pod: PodFacts, observed: Observed) -> tuple[str, str]:
+    download = pod.container(names.DOWNLOAD_CONTAINER)
+    if download is not None and download.running_since is not None:
+        return "DownloadingModel", progress_sentence(pod, observed)
+    engine = pod.container(names.ENGINE_CONTAINER)
+    if engine is not None and engine.running_since is not None:
+        return "EngineStarting", f"The engine of pod {pod.name} is loading the model."
+    return "PodStarting", f"Pod {pod.name} is being started (scheduling, pulling the image)."
+
+
+def _available(observed: Observed) -> Verdict:
+    ready = observed.ready()
+    if ready:
+        plural = "replica serves" if ready == 1 else "replicas serve"
+        return Verdict(type="Available", status="True", reason="Serving", message=f"{ready} {plural}.")
+    return Verdict(type="Available", status="False", reason="NoReadyReplicas", message="No replica is ready to serve.")
+
+
+def _progressing(plan: Plan, ready: Verdict, cause: Cause | None, complete: bool, paused: bool) -> Verdict:
+    if complete:
+        message = "The present spec is what serves."
+        return Verdict(type="Progressing", status="False", reason="Complete", message=message)
+    if cause is not None:
+        return Verdict(type="Progressing", status="False", reason=cause.reason, message=cause.message)
+    moving = "; ".join(plan.notes) or ready.message
+    status = "False" if paused else "True"
+    return Verdict(type="Progressing", status=status, reason=ready.reason, message=moving)
+
+
+def description(revision: Revision) -> str:
+    """One line about a revision, for Events."""
+    model = revision.resolved.model_revision
+    commit = f" at commit {model[:12]}" if model else ""
+    return f"{image_reference(revision.resolved, revision.digest)} serving {revision.spec.model.uri}{commit}"

@@ -1,0 +1,173 @@
+"""Which revision the spec asks for, and what must be asked before a new one can be made."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from nightshift.api.config import OperatorConfig
+from nightshift.api.fetch import Resolved as ModelResolved
+from nightshift.api.resource import LLMDeployment
+from nightshift.api.revision import Resolved, RevisionSpec
+from nightshift.core import children
+from nightshift.core.causes import Cause, job_cause
+from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.model_uri import ClaimModel, parse_model_uri
+from nightshift.core.observed import Observed, image_key
+from nightshift.core.planning import Apply, Delete, ResolveImage
+from nightshift.core.pod import image_tag
+from nightshift.core.revisions import Revision, build, candidate, carried, find, newest, revision_spec
+
+IMAGE_ATTEMPTS = 3
+"""A registry that did not answer so often is taken as none: then the tag identifies the image."""
+
+IMAGE_ANSWER_SECONDS = 600.0
+"""A registry's answer is used for so long; a revision that is made later asks again, and is pinned then."""
+
+RETRY_SECONDS = 60.0
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The spec is served by a revision of history."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class New:
+    """A new revision, ready to be stored."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something must be known first."""
+
+    apply: tuple[Apply, ...] = ()
+    delete: tuple[Delete, ...] = ()
+    requests: tuple[ResolveImage, ...] = ()
+    requeue_after: float | None = None
+    blocker: Cause | None = None
+    note: str = ""
+
+
+Target: TypeAlias = Existing | New | Waiting
+
+
+def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Target:
+    """Find or make the revision that the spec asks for."""
+    wanted = revision_spec(deployment.spec)
+    known = find(observed.revisions, wanted)
+    if known is not None:
+        return Existing(known)
+    place = candidate(wanted, config)
+    if place.accelerator not in config.accelerators:
+        offered = ", ".join(sorted(config.accelerators)) or "none"
+        message = (
+            f"hardware.candidates[0].accelerator {place.accelerator!r} is not offered here; the administrator "
+            f"lists the profiles in the chart's value accelerators. Offered: {offered}."
+        )
+        return Waiting(blocker=Cause("UnknownAccelerator", message, definite=True))
+    resolved = carried(wanted, newest(observed.revisions), config)
+    image = _image(resolved, observed, now)
+    if isinstance(image, Waiting):
+        return image
+    model = _model(deployment, wanted, image, observed, config, now)
+    if isinstance(model, Waiting):
+        return model
+    return New(_revision(deployment, wanted, model, observed, config))
+
+
+def _revision(
+    deployment: LLMDeployment,
+    wanted: RevisionSpec,
+    resolved: Resolved,
+    observed: Observed,
+    config: OperatorConfig,
+) -> Revision:
+    revision_hash, record = build(deployment.name, wanted, resolved, config)
+    last = newest(observed.revisions)
+    number = last.number + 1 if last else 1
+    manifest = children.controller_revision(deployment, revision_hash, number, record)
+    return Revision(revision_hash, number, record, None, manifest)
+
+
+def _image(resolved: Resolved, observed: Observed, now: datetime) -> Resolved | Waiting:
+    """Pin the image's digest; a registry that does not answer leaves the tag to identify it."""
+    if resolved.image_digest is not None:
+        return resolved
+    tag = image_tag(resolved.engine_version)
+    found = observed.images.get(image_key(resolved.engine_image, tag))
+    ask = (ResolveImage(resolved.engine_image, tag),)
+    if found is None or now - found.at > timedelta(seconds=IMAGE_ANSWER_SECONDS):
+        note = f"Asking the registry for the digest of {resolved.engine_image}:{tag}."
+        return Waiting(requests=ask, requeue_after=1.0, note=note)
+    if isinstance(found.answer, Known):
+        return resolved.model_copy(update={"image_digest": found.answer.value})
+    if isinstance(found.answer, ImageNotFound):
+        due = found.at + timedelta(seconds=RETRY_SECONDS)
+        cause = Cause("ImagePullFailed", found.answer.message, definite=True)
+        return Waiting(
+            requests=ask if now >= due else (),
+            requeue_after=max(1.0, (due - now).total_seconds()),
+            blocker=cause,
+        )
+    if found.attempts < IMAGE_ATTEMPTS:
+        due = found.at + timedelta(seconds=2.0**found.attempts)
+        return Waiting(
+            requests=ask if now >= due else (),
+            requeue_after=max(0.5, (due - now).total_seconds()),
+            note=f"Asking the registry again: {_why(found.answer)}",
+        )
+    return resolved
+
+
+def _why(answer: Unknown) -> str:
+    return answer.reason
+
+
+def _model(
+    deployment: LLMDeployment,
+    wanted: RevisionSpec,
+    resolved: Resolved,
+    observed: Observed,
+    config: OperatorConfig,
+    now: datetime,
+) -> Resolved | Waiting:
+    """Pin the model's commit, by a Job that may hold the Hub token."""
+    if resolved.model_revision is not None or isinstance(parse_model_uri(wanted.model.uri), ClaimModel):
+        return resolved
+    if wanted.model.revision and _COMMIT.match(wanted.model.revision):
+        return resolved.model_copy(update={"model_revision": wanted.model.revision})
+    manifest = children.resolve_job(deployment, wanted, config)
+    name = manifest["metadata"]["name"]
+    job = next((job for job in observed.jobs if job.name == name), None)
+    if job is None:
+        reason = f"Resolving revision {wanted.model.revision or 'main'} of {wanted.model.uri} to a commit."
+        return Waiting(apply=(Apply(manifest, reason, create=True),), note=reason)
+    for pod in observed.pods:
+        if pod.job == name and isinstance(pod.outcome, ModelResolved):
+            return resolved.model_copy(update={"model_revision": pod.outcome.sha})
+    cause = job_cause(observed, name)
+    if not (job.failed or job.succeeded):
+        return Waiting(blocker=cause, note=f"Waiting for Job {name} to resolve the model's revision.")
+    return Waiting(
+        delete=retry_job(observed, name, job.finished_at, now),
+        requeue_after=RETRY_SECONDS / 2,
+        blocker=cause or Cause("ModelResolveFailed", f"Job {name} ended without an answer.", definite=False),
+    )
+
+
+def retry_job(observed: Observed, name: str, finished_at: str | None, now: datetime) -> tuple[Delete, ...]:
+    """Delete a failed Job once its retry is due, so that the next plan makes it anew."""
+    live = observed.live.get(("Job", name))
+    if live is None or finished_at is None:
+        return ()
+    if now < datetime.fromisoformat(finished_at) + timedelta(seconds=RETRY_SECONDS):
+        return ()
+    metadata = live["metadata"]
+    reason = f"Job {name} failed and is tried again."
+    return (Delete("batch/v1", "Job", name, metadata["uid"], metadata["resourceVersion"], reason),)

@@ -1,0 +1,1 @@
+"""The kopf shell: observe, plan, apply, status. Order and errors only, no decisions."""

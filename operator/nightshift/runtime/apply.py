@@ -1,0 +1,69 @@
+"""Carrying out a plan, in its order; API errors become causes, and nothing is decided here."""
+
+import logging
+from dataclasses import dataclass
+
+from nightshift.adapters.kube import Kube, KubeError, Reference, reference
+from nightshift.api import names
+from nightshift.api.resource import LLMDeployment
+from nightshift.core.causes import Cause, name_taken, refused_object, still_leaving
+from nightshift.core.observed import is_left_over, is_owned
+from nightshift.core.planning import Apply, Delete, Plan
+from nightshift.runtime.cache import Cache
+from nightshift.runtime.telemetry import WRITES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of carrying out a plan."""
+
+    writes: int
+    cause: Cause | None
+    """What the API server refused for good, or None."""
+
+
+async def execute(plan: Plan, deployment: LLMDeployment, kube: Kube, cache: Cache) -> Outcome:
+    """Carry out a plan. The first refusal ends it: what comes later may stand on what was refused.
+
+    Raises:
+        KubeError: The API server could not be reached or asked to come back later.
+    """
+    where = f"{deployment.namespace}/{deployment.name}"
+    writes = 0
+    for item in plan.apply:
+        try:
+            cause = await _apply(item, deployment, kube, cache)
+        except KubeError as error:
+            if error.transient:
+                raise
+            cause = refused_object(item.manifest["kind"], item.manifest["metadata"]["name"], error.message)
+        if cause is not None:
+            logger.warning("%s: %s", where, cause.message)
+            return Outcome(writes, cause)
+        logger.info("%s: %s", where, item.reason)
+        writes += 1
+    for deletion in plan.delete:
+        await _delete(deletion, deployment, kube)
+        logger.info("%s: %s", where, deletion.reason)
+        writes += 1
+    return Outcome(writes, None)
+
+
+async def _apply(item: Apply, deployment: LLMDeployment, kube: Kube, cache: Cache) -> Cause | None:
+    kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
+    if item.create:
+        existing = await kube.get(reference(item.manifest))
+        if existing is not None and not is_owned(existing, deployment.uid):
+            return still_leaving(kind, name) if is_left_over(existing, deployment.name) else name_taken(kind, name)
+    applied = await kube.apply(item.manifest, names.FIELD_MANAGER)
+    WRITES.labels(kind=kind, verb="apply").inc()
+    cache.put_child(kind, applied)
+    return None
+
+
+async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube) -> None:
+    where = Reference(item.api_version, item.kind, deployment.namespace, item.name)
+    await kube.delete(where, item.uid, item.resource_version)
+    WRITES.labels(kind=item.kind, verb="delete").inc()

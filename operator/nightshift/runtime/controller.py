@@ -1,0 +1,100 @@
+"""Workers over the queue, and the periodic comparison of the cache with a list."""
+
+import asyncio
+import logging
+import time
+
+from nightshift.adapters.kube import CHILD_KINDS, KubeClient, KubeError
+from nightshift.api import names
+from nightshift.runtime.cache import Cache, Key, Object
+from nightshift.runtime.queue import KeyedQueue
+from nightshift.runtime.reconcile import Reconciler
+from nightshift.runtime.telemetry import (
+    QUEUE_DEPTH,
+    QUEUE_OVERDUE_SECONDS,
+    RECONCILE_ERRORS,
+    RECONCILE_SECONDS,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """Turns what the watches tell into reconciles."""
+
+    def __init__(self, reconciler: Reconciler, kube: KubeClient) -> None:
+        self._reconciler = reconciler
+        self._cache: Cache = reconciler.cache
+        self._kube = kube
+        self.queue: KeyedQueue[Key] = KeyedQueue()
+
+    def deployment_event(self, kind: str | None, raw: Object) -> None:
+        """A watch told of an LLMDeployment."""
+        key = self._cache.drop_deployment(raw) if kind == "DELETED" else self._cache.put_deployment(raw)
+        self.queue.add(key)
+
+    def child_event(self, child: str, kind: str | None, raw: Object) -> None:
+        """A watch told of an object that carries a deployment's label."""
+        drop = kind == "DELETED"
+        key = self._cache.drop_child(child, raw) if drop else self._cache.put_child(child, raw)
+        if drop and child == "Pod" and key is not None:
+            self._reconciler.lookups.forget_pod(key[0], raw["metadata"]["name"])
+        if key is not None:
+            self.queue.add(key)
+
+    async def compare(self) -> None:
+        """Compare the cache with what the API server lists; look again at what differs."""
+        changed: set[Key] = set()
+        for api_version, kind in CHILD_KINDS:
+            horizon = self._cache.newest(kind)
+            listed = await self._kube.list(api_version, kind, names.LABEL_DEPLOYMENT)
+            changed |= self._cache.replace_children(kind, listed, horizon)
+        horizon = self._cache.newest(names.KIND)
+        deployments = await self._kube.list(names.API_VERSION, names.KIND)
+        changed |= self._cache.replace_deployments(deployments, horizon)
+        for key in changed:
+            self.queue.add(key)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        config = self._reconciler.config
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(config.workers):
+                tasks.create_task(self._work())
+            tasks.create_task(self._compare_now_and_then(config.resync_seconds))
+            tasks.create_task(self._measure())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            started = time.perf_counter()
+            failed, again = await self._reconcile(key)
+            RECONCILE_SECONDS.observe(time.perf_counter() - started)
+            if again is not None:
+                self.queue.add(key, again)
+            self.queue.done(key, failed)
+
+    async def _reconcile(self, key: Key) -> tuple[bool, float | None]:
+        try:
+            return False, await self._reconciler.reconcile(key)
+        except KubeError as error:
+            RECONCILE_ERRORS.labels(reason=error.reason or str(error.status)).inc()
+            logger.warning("%s/%s: tried again later: %s", *key, error)
+        except Exception:
+            RECONCILE_ERRORS.labels(reason="Bug").inc()
+            logger.exception("%s/%s: a reconcile failed in a way that is a bug of Nightshift", *key)
+        return True, None
+
+    async def _compare_now_and_then(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.compare()
+            except KubeError as error:
+                logger.warning("The cache could not be compared with the API server: %s", error)
+
+    async def _measure(self) -> None:
+        while True:
+            QUEUE_DEPTH.set(self.queue.depth())
+            QUEUE_OVERDUE_SECONDS.set(self.queue.overdue_seconds())
+            await asyncio.sleep(1)

@@ -1,0 +1,54 @@
+"""kopf: watches that tell the controller, and nothing else. No finalizers, annotations or state of kopf's."""
+
+import logging
+from typing import Any
+
+import kopf
+
+from nightshift.adapters.kube import CHILD_KINDS, plural
+from nightshift.api import names
+from nightshift.runtime.controller import Controller
+
+WATCH_SECONDS = 600
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's settings: only our labelled children are watched, and nothing is posted or patched."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.posting.level = logging.CRITICAL
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.networking.connect_timeout = 10
+    chosen.networking.request_timeout = 30
+    chosen.watching.server_timeout = WATCH_SECONDS
+    chosen.watching.chunk_size = 500
+    for api_version, kind in CHILD_KINDS:
+        group, _, version = api_version.rpartition("/")
+        chosen.watching.label_selectors[group, version, plural(api_version, kind)] = names.LABEL_DEPLOYMENT
+    return chosen
+
+
+def register(controller: Controller) -> kopf.OperatorRegistry:
+    """A registry with one event handler per kind."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
+    async def deployment(event: kopf.RawEvent, **_: Any) -> None:
+        controller.deployment_event(event["type"], event["object"])
+
+    for api_version, kind in CHILD_KINDS:
+        _register_child(registry, controller, api_version, kind)
+    return registry
+
+
+def _register_child(registry: kopf.OperatorRegistry, controller: Controller, api_version: str, kind: str) -> None:
+    group, _, version = api_version.rpartition("/")
+
+    @kopf.on.event(group, version, plural(api_version, kind), registry=registry, id=kind)
+    async def child(event: kopf.RawEvent, **_: Any) -> None:
+        controller.child_event(kind, event["type"], event["object"])

@@ -1,0 +1,34 @@
+"""Probes and metrics over HTTP."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+PORT = 8080
+
+
+async def serve(problem: Callable[[], str | None], port: int = PORT) -> web.AppRunner:
+    """Serve /healthz, /readyz and /metrics.
+
+    Args:
+        problem: Why the process should be restarted, as a sentence, or None.
+        port: TCP port.
+    """
+
+    async def health(_: web.Request) -> web.Response:
+        found = problem()
+        return web.Response(status=503 if found else 200, text=found or "ok")
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", health), web.get("/readyz", ready), web.get("/metrics", metrics)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104
+    return runner

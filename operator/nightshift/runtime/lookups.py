@@ -1,0 +1,71 @@
+"""Asking outside systems for what a plan requested, and keeping the answers until they are used."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from nightshift.adapters.kube import Kube, KubeError
+from nightshift.api.fetch import Progress, parse_progress
+from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.observed import ImageAnswer, image_key
+from nightshift.core.planning import ReadProgress, Request, ResolveImage
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_LINES = 5
+
+
+class Registry(Protocol):
+    """What is needed of an image registry."""
+
+    async def resolve_digest(self, repository: str, tag: str) -> Known[str] | ImageNotFound | Unknown:
+        """The digest that a tag stands for now."""
+
+
+class Lookups:
+    """Answers by question. Losing them costs a question, nothing else."""
+
+    def __init__(self, kube: Kube, registry: Registry) -> None:
+        self._kube = kube
+        self._registry = registry
+        self._images: dict[str, ImageAnswer] = {}
+        self._progress: dict[tuple[str, str], Progress] = {}
+
+    @property
+    def images(self) -> Mapping[str, ImageAnswer]:
+        """What registries answered."""
+        return self._images
+
+    def progress(self, namespace: str) -> dict[str, Progress]:
+        """Downloads under way in a namespace, by pod."""
+        return {pod: value for (where, pod), value in self._progress.items() if where == namespace}
+
+    def forget_pod(self, namespace: str, pod: str) -> None:
+        """Drop what was known of a pod that is gone."""
+        self._progress.pop((namespace, pod), None)
+
+    async def ask(self, namespace: str, request: Request) -> None:
+        """Ask one question and keep the answer; a failure is an answer too."""
+        if isinstance(request, ResolveImage):
+            await self._resolve(request)
+        else:
+            await self._read_progress(namespace, request)
+
+    async def _resolve(self, request: ResolveImage) -> None:
+        answer = await self._registry.resolve_digest(request.repository, request.tag)
+        key = image_key(request.repository, request.tag)
+        attempts = self._images[key].attempts + 1 if key in self._images else 1
+        self._images[key] = ImageAnswer(answer, attempts, datetime.now(UTC))
+        if isinstance(answer, Unknown):
+            logger.info("Digest of %s is unknown: %s", key, answer.reason)
+
+    async def _read_progress(self, namespace: str, request: ReadProgress) -> None:
+        try:
+            text = await self._kube.log_tail(namespace, request.pod, request.container, _PROGRESS_LINES)
+        except KubeError as error:
+            logger.info("Progress of pod %s/%s is unknown: %s", namespace, request.pod, error)
+            return
+        found = [progress for line in text.splitlines() if (progress := parse_progress(line)) is not None]
+        if found:
+            self._progress[(namespace, request.pod)] = found[-1]

@@ -1,0 +1,104 @@
+"""One reconcile: parse, observe, plan, apply, status. Order and errors only."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from nightshift.adapters.kube import Kube
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_status
+from nightshift.api.status import Status
+from nightshift.core.events import EventNote, events
+from nightshift.core.observed import observe
+from nightshift.core.plan import plan
+from nightshift.core.planning import Plan, ResolveImage
+from nightshift.core.status import refused_status, status
+from nightshift.core.target import RETRY_SECONDS
+from nightshift.runtime.apply import execute
+from nightshift.runtime.cache import Cache, Key
+from nightshift.runtime.lookups import Lookups
+from nightshift.runtime.records import record_event
+from nightshift.runtime.telemetry import DEPLOYMENT_READY, WRITES, forget_deployment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """What a reconcile works with."""
+
+    config: OperatorConfig
+    kube: Kube
+    cache: Cache
+    lookups: Lookups
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one LLMDeployment a step forward.
+
+        Returns:
+            Seconds until it should be looked at again; None where only a change matters.
+
+        Raises:
+            KubeError: The API server could not be reached or asked to come back later.
+        """
+        body = self.cache.deployment(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            forget_deployment(*key)
+            return None
+        try:
+            deployment = parse(body)
+        except SpecError as error:
+            await self._refuse(body, str(error))
+            return None
+        return await self._step(deployment, body)
+
+    async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
+        key = (deployment.namespace, deployment.name)
+        now = datetime.now(UTC)
+        progress = self.lookups.progress(deployment.namespace)
+        observed = observe(deployment.uid, self.cache.children(key), self.lookups.images, progress)
+        decided = plan(deployment, observed, self.config, now)
+        outcome = await execute(decided, deployment, self.kube, self.cache)
+        if outcome.cause is not None:
+            decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
+        current = status(deployment, observed, decided, self.config, now)
+        await self._write_status(body, current)
+        for note in events(deployment.status, current, decided):
+            await record_event(self.kube, body, note, now)
+        await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in decided.requests))
+        return self._next(decided)
+
+    def _next(self, decided: Plan) -> float:
+        """A write needs no appointment: the watch tells of it. An answer that just came does."""
+        if any(isinstance(request, ResolveImage) for request in decided.requests):
+            return 0.0
+        resync = float(self.config.resync_seconds)
+        return min(resync, decided.requeue_after) if decided.requeue_after is not None else resync
+
+    async def _refuse(self, body: Mapping[str, Any], message: str) -> None:
+        before, now = parse_status(body), datetime.now(UTC)
+        after = refused_status(body["metadata"].get("generation", 0), before, "InvalidSpec", message, now)
+        await self._write_status(body, after)
+        if before.observed_generation != after.observed_generation:
+            await record_event(self.kube, body, EventNote("Warning", "InvalidSpec", message), now)
+
+    async def _write_status(self, body: Mapping[str, Any], current: Status) -> None:
+        metadata = body["metadata"]
+        ready = any(item.type == "Ready" and item.status == "True" for item in current.conditions)
+        DEPLOYMENT_READY.labels(namespace=metadata["namespace"], name=metadata["name"]).set(ready)
+        written = current.to_json()
+        if body.get("status") == written:
+            return
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
+            "status": written,
+        }
+        applied = await self.kube.apply(manifest, names.STATUS_FIELD_MANAGER, "status")
+        WRITES.labels(kind=names.KIND, verb="status").inc()
+        self.cache.put_deployment(applied)

@@ -1,0 +1,155 @@
+"""The operator's process: configuration, leadership, watches, workers, in this order."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+
+import aiohttp
+import kopf
+import yaml
+
+from nightshift import __version__
+from nightshift.adapters.kube import KubeClient, KubeError, connect
+from nightshift.adapters.registry import Registry
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.runtime import handlers, health
+from nightshift.runtime.cache import Cache
+from nightshift.runtime.controller import Controller
+from nightshift.runtime.leadership import Leadership
+from nightshift.runtime.lookups import Lookups
+from nightshift.runtime.reconcile import Reconciler
+
+logger = logging.getLogger(__name__)
+
+CONFIG_VARIABLE = "NIGHTSHIFT_CONFIG"
+LEASE_NAME = "nightshift-operator"
+OVERDUE_SECONDS = 120.0
+_CRD_WAIT_SECONDS = 2.0
+
+
+def load_config(path: Path) -> OperatorConfig:
+    """Read the operator's configuration from the file that the chart mounts."""
+    return OperatorConfig.model_validate(yaml.safe_load(path.read_text()))
+
+
+def main() -> int:
+    """Run the operator until it is told to stop or stops leading."""
+    logging.basicConfig(
+        level=os.environ.get("NIGHTSHIFT_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    config = load_config(Path(os.environ.get(CONFIG_VARIABLE, "/etc/nightshift/config.yaml")))
+    logger.info("Nightshift %s starts", __version__)
+    return asyncio.run(_run(config))
+
+
+async def _run(config: OperatorConfig) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    kube = await connect()
+    session = aiohttp.ClientSession()
+    registry = Registry(session, frozenset(config.insecure_registries))
+    identity = f"{os.environ.get('POD_NAME', socket.gethostname())}_{os.getpid()}"
+    leadership = Leadership(kube, config.namespace, LEASE_NAME, identity)
+    reconciler = Reconciler(config, kube, Cache(), Lookups(kube, registry))
+    controller = Controller(reconciler, kube)
+    server = await health.serve(lambda: _problem(controller))
+    try:
+        return await _lead(kube, leadership, controller, stop)
+    finally:
+        await server.cleanup()
+        await session.close()
+        await kube.close()
+
+
+def _problem(controller: Controller) -> str | None:
+    overdue = controller.queue.overdue_seconds()
+    if overdue > OVERDUE_SECONDS:
+        return f"a reconcile has been overdue for {overdue:.0f} s"
+    return None
+
+
+async def _lead(kube: KubeClient, leadership: Leadership, controller: Controller, stop: asyncio.Event) -> int:
+    """Wait to lead, then work until told to stop (0) or until leadership or a part is lost (1)."""
+    stopping = asyncio.create_task(stop.wait())
+    if await _first(leadership.acquire(), stopping) is stopping:
+        return 0
+    holding = asyncio.create_task(leadership.hold())
+    work = asyncio.create_task(_work(kube, controller, stop))
+    try:
+        await asyncio.wait({stopping, work, holding}, return_when=asyncio.FIRST_COMPLETED)
+        told = stopping.done()
+    finally:
+        lost = holding.done()
+        stop.set()
+        await _end(work)
+        await _end(holding)
+        if not lost:
+            await leadership.release()
+    return 0 if told else 1
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and wait for it; what it raised is logged, so that everything else can still be ended."""
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+    except Exception:
+        logger.exception("A part of the operator failed")
+
+
+async def _first(work: object, stopping: "asyncio.Task[bool]") -> "asyncio.Task[None] | asyncio.Task[bool]":
+    """Run something until it ends or the process is told to stop; which of the two it was."""
+    task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+        return task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return stopping
+
+
+async def _prepare(kube: KubeClient, controller: Controller) -> None:
+    """Wait for the CRD (kopf watches nothing, for good, where it is missing) and fill the cache."""
+    while True:
+        try:
+            if await kube.served(names.API_VERSION):
+                await controller.compare()
+                return
+            logger.warning("The CustomResourceDefinition of %s is not there yet; install crds/", names.KIND)
+        except KubeError as error:
+            logger.warning("The API server is not ready for us yet: %s", error)
+        await asyncio.sleep(_CRD_WAIT_SECONDS)
+
+
+async def _work(kube: KubeClient, controller: Controller, stop: asyncio.Event) -> None:
+    """Watches and workers; the end of either is the end of both."""
+    await _prepare(kube, controller)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(controller.run())
+        tasks.create_task(_watch(controller, stop))
+
+
+async def _watch(controller: Controller, stop: asyncio.Event) -> None:
+    await kopf.operator(
+        registry=handlers.register(controller),
+        settings=handlers.settings(),
+        clusterwide=True,
+        standalone=True,
+        identity=names.FIELD_MANAGER,  # type: ignore[arg-type]
+        stop_flag=stop,
+    )
+    if not stop.is_set():
+        raise RuntimeError("the watches ended")

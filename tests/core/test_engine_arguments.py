@@ -1,0 +1,50 @@
+import pytest
+
+from nightshift.core.engine import TRAITS, arguments, environment, traits
+from tests.support.builders import model_spec, revision, wanted_of
+
+COMMON = ["--served-model-name", "chat", "--host", "0.0.0.0", "--port", "8000"]
+POSITIONAL, NAMED = ["/models/x"], ["--model", "/models/x"]
+TIMEOUT = ["--shutdown-timeout", "600"]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        pytest.param("0.10.2", NAMED + COMMON, id="0.10.2 takes the model by a flag"),
+        pytest.param("0.11.0", NAMED + COMMON, id="0.11.0 still does"),
+        pytest.param("0.11.1", POSITIONAL + COMMON, id="0.11.1 takes it by position"),
+        pytest.param("0.17.0", POSITIONAL + COMMON, id="0.17.0 knows no shutdown timeout"),
+        pytest.param("0.18.0", POSITIONAL + COMMON + TIMEOUT, id="0.18.0 does"),
+        pytest.param("0.32.0", POSITIONAL + COMMON + TIMEOUT, id="0.32.0 is as 0.18.0"),
+        pytest.param("0.32.0.post1", POSITIONAL + COMMON + TIMEOUT, id="a post release is as its release"),
+        pytest.param("0.99.0", POSITIONAL + COMMON + TIMEOUT, id="a version newer than the table gets its newest row"),
+    ],
+)
+def test_arguments_depend_on_the_version(version: str, expected: list[str]) -> None:
+    resolved = revision(engine_version=version).resolved
+    assert arguments(wanted_of(model_spec()), resolved, "chat", "/models/x", 1) == expected
+
+
+def test_the_table_is_sorted_by_version() -> None:
+    versions = [row.since for row in TRAITS]
+    assert versions == sorted(versions)
+    assert traits("0.0.1") is TRAITS[0]
+
+
+def test_several_accelerators_mean_tensor_parallelism() -> None:
+    found = arguments(wanted_of(model_spec()), revision().resolved, "chat", "/models/x", 4)
+    assert found[found.index("--tensor-parallel-size") + 1] == "4"
+
+
+def test_the_users_arguments_come_last_and_stay_as_written() -> None:
+    wanted = wanted_of(
+        model_spec(engine={"args": ["--max-model-len=8192", "--seed", "1"]}, traffic={"drainSeconds": 30})
+    )
+    found = arguments(wanted, revision().resolved, "chat", "/models/x", 1)
+    assert found[-5:] == ["--shutdown-timeout", "30", "--max-model-len=8192", "--seed", "1"]
+
+
+def test_engines_send_no_telemetry_and_ask_no_hub() -> None:
+    values = {item["name"]: item["value"] for item in environment()}
+    assert (values["VLLM_NO_USAGE_STATS"], values["DO_NOT_TRACK"], values["HF_HUB_OFFLINE"]) == ("1", "1", "1")

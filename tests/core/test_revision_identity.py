@@ -1,0 +1,244 @@
+from typing import Any
+
+import pytest
+
+from nightshift.api.revision import RevisionSpec
+from nightshift.api.spec import TrafficSpec
+from nightshift.core.revisions import (
+    Revision,
+    build,
+    candidate,
+    carried,
+    find,
+    newest,
+    obsolete,
+    parse_revision,
+)
+from tests.support.builders import (
+    DIGEST,
+    HUB_MODEL,
+    OTHER_DIGEST,
+    SHA,
+    config,
+    model_spec,
+    revision,
+    wanted_of,
+)
+from tests.support.simulation import with_accelerators
+
+EXPLICIT = model_spec(
+    engine={"args": [], "env": [], "startDeadlineSeconds": 1800},
+    replicas=1,
+    scaling={"mode": "Manual"},
+    traffic={"mode": "Service", "drainSeconds": 600},
+    revisionHistoryLimit=5,
+    paused=False,
+)
+
+
+def changed(stored: Revision, **fields: Any) -> Revision:
+    manifest = stored.manifest
+    found = parse_revision({**manifest, "data": {**manifest["data"], **fields}})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(model_spec(), model_spec(), id="the same spec"),
+        pytest.param(model_spec(), EXPLICIT, id="a spec that writes the defaults out"),
+        pytest.param(EXPLICIT, model_spec(), id="a spec that leaves them out again"),
+        pytest.param(model_spec(), model_spec(replicas=7), id="another number of replicas"),
+        pytest.param(model_spec(), model_spec(paused=True), id="a pause"),
+        pytest.param(model_spec(), model_spec(revisionHistoryLimit=1), id="another history limit"),
+        pytest.param(model_spec(), model_spec(traffic={"allowFrom": []}), id="other clients"),
+    ],
+)
+def test_what_does_not_touch_pods_finds_the_revision_again(before: dict[str, Any], after: dict[str, Any]) -> None:
+    stored = revision(before)
+    assert find((stored,), wanted_of(after)) == stored
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(model_spec(engine={"args": ["--seed=1"]}), id="an argument"),
+        pytest.param(model_spec(engine={"env": [{"name": "A", "value": "b"}]}), id="a variable"),
+        pytest.param(model_spec(engine={"startDeadlineSeconds": 60}), id="the start deadline"),
+        pytest.param(model_spec(engine={"version": "0.31.0"}), id="the version"),
+        pytest.param(model_spec(traffic={"drainSeconds": 60}), id="the time to drain"),
+        pytest.param(model_spec(podTemplate={"nodeSelector": {"a": "b"}}), id="the pod template"),
+        pytest.param(model_spec(hardware={"candidates": [{"accelerator": "cpu"}]}), id="the hardware"),
+        pytest.param({"model": {"uri": HUB_MODEL, "revision": "main"}}, id="the model's revision"),
+        pytest.param({"model": {"uri": "pvc://models"}}, id="the model"),
+    ],
+)
+def test_what_touches_pods_makes_another_revision(after: dict[str, Any]) -> None:
+    assert find((revision(),), wanted_of(after)) is None
+    assert revision(after).hash != revision().hash
+
+
+def test_defaults_are_not_stored_so_that_a_newer_operators_defaults_make_no_new_revision() -> None:
+    assert wanted_of(model_spec()).to_sparse_json() == {"model": {"uri": HUB_MODEL, "revision": SHA}}
+    with_engine = model_spec(engine={"args": ["--seed=1"]}, traffic={"allowFrom": []})
+    assert wanted_of(with_engine).to_sparse_json() == {
+        "model": {"uri": HUB_MODEL, "revision": SHA},
+        "engine": {"args": ["--seed=1"]},
+    }
+
+
+def test_the_time_to_drain_has_one_default() -> None:
+    assert RevisionSpec.model_fields["drain_seconds"].default == TrafficSpec().drain_seconds
+
+
+def test_fields_of_a_newer_operator_are_passed_over() -> None:
+    stored = revision()
+    inputs = dict(stored.manifest["data"]["inputs"])
+    spec = {**inputs["spec"], "speculation": {"draft": "x"}, "model": {**inputs["spec"]["model"], "follow": "Pin"}}
+    resolved = {**inputs["resolved"], "attestation": "y"}
+    newer = changed(stored, inputs={**inputs, "spec": spec, "resolved": resolved, "seal": 1}, verdict="Good")
+    assert newer.spec == stored.spec
+    assert newer.resolved == stored.resolved
+    assert find((newer,), wanted_of(model_spec())) == newer
+
+
+def test_a_changed_profile_or_default_of_the_administrator_makes_no_new_revision() -> None:
+    stored = revision()
+    edited = with_accelerators(config(), "nvidia-gpu", shared_memory="64Gi")
+    assert find((stored,), wanted_of(model_spec())) == stored
+    assert carried(wanted_of(model_spec()), stored, edited) == stored.resolved
+    built, _ = build("bot", wanted_of(model_spec()), stored.resolved, edited)
+    assert built != stored.hash, "the next revision takes the edited profile"
+
+
+def test_the_same_inputs_have_the_same_hash_and_the_record_holds_the_rendered_pod() -> None:
+    first = build("bot", wanted_of(model_spec()), revision().resolved, config())
+    assert first == build("bot", wanted_of(model_spec()), revision().resolved, config())
+    assert first[1].pod_template["metadata"]["labels"]["nightshift.dev/revision"] == first[0]
+    assert first[1].inputs.profile == config().accelerators["nvidia-gpu"].to_json()
+
+
+def test_of_two_equal_revisions_the_newer_is_found() -> None:
+    old, new = revision(number=1), revision(number=4, image_digest=OTHER_DIGEST)
+    assert find((new, old), wanted_of(model_spec())) == new
+    assert newest((old, new)) == new
+    assert newest(()) is None
+
+
+BRANCH = {"model": {"uri": HUB_MODEL, "revision": "v1"}}
+NEWER_DEFAULTS = config(
+    defaults=config().defaults.model_copy(update={"engine_version": "0.33.0", "engine_image": "registry.example/new"})
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param(
+            BRANCH,
+            {**BRANCH, "engine": {"args": ["--seed=1"]}},
+            ("0.32.0", "registry.example/vllm", DIGEST, SHA),
+            id="an argument changes: everything is carried",
+        ),
+        pytest.param(
+            BRANCH,
+            {**BRANCH, "engine": {"image": "mirror.example/vllm"}},
+            ("0.32.0", "mirror.example/vllm", None, SHA),
+            id="the image changes: the version stays as first resolved, the digest is asked for",
+        ),
+        pytest.param(
+            BRANCH,
+            {**BRANCH, "engine": {"version": "0.31.0"}},
+            ("0.31.0", "registry.example/vllm", None, SHA),
+            id="the version changes: the image stays, the digest is asked for",
+        ),
+        pytest.param(
+            BRANCH,
+            {**BRANCH, "engine": {"version": "0.32.0"}},
+            ("0.32.0", "registry.example/vllm", DIGEST, SHA),
+            id="the version that was resolved is written out: its digest stays",
+        ),
+        pytest.param(
+            {**BRANCH, "engine": {"version": "0.31.0"}},
+            BRANCH,
+            ("0.33.0", "registry.example/vllm", None, SHA),
+            id="a version is no longer asked for: today's default",
+        ),
+        pytest.param(
+            BRANCH,
+            {"model": {"uri": HUB_MODEL, "revision": "v2"}},
+            ("0.32.0", "registry.example/vllm", DIGEST, None),
+            id="the model's revision changes: its commit is asked for",
+        ),
+        pytest.param(
+            BRANCH,
+            {"model": {"uri": "hf://acme/other", "revision": "v1"}},
+            ("0.32.0", "registry.example/vllm", DIGEST, None),
+            id="the model changes: its commit is asked for",
+        ),
+        pytest.param(
+            {"model": {"uri": HUB_MODEL}},
+            {"model": {"uri": HUB_MODEL, "revision": "main"}},
+            ("0.32.0", "registry.example/vllm", DIGEST, SHA),
+            id="the default branch is written out: its commit stays",
+        ),
+        pytest.param(
+            BRANCH,
+            {"model": {**BRANCH["model"], "tokenSecretRef": {"name": "hub"}}},
+            ("0.32.0", "registry.example/vllm", DIGEST, SHA),
+            id="a token is added: the commit stays",
+        ),
+    ],
+)
+def test_what_is_carried_from_one_revision_to_the_next(
+    before: dict[str, Any], after: dict[str, Any], expected: tuple[str | None, ...]
+) -> None:
+    found = carried(wanted_of(after), revision(before), NEWER_DEFAULTS)
+    assert (found.engine_version, found.engine_image, found.image_digest, found.model_revision) == expected
+
+
+def test_a_digest_that_the_first_pod_ran_is_carried_too() -> None:
+    previous = revision(image_digest=None, pinned=OTHER_DIGEST)
+    assert previous.digest == OTHER_DIGEST
+    assert carried(wanted_of(model_spec(replicas=2)), previous, config()).image_digest == OTHER_DIGEST
+
+
+def test_the_first_revision_gets_todays_defaults() -> None:
+    found = carried(wanted_of(model_spec()), None, NEWER_DEFAULTS)
+    assert (found.engine_version, found.engine_image) == ("0.33.0", "registry.example/new")
+    assert (found.image_digest, found.model_revision) == (None, None)
+    assert (found.accelerator, found.accelerator_count) == ("nvidia-gpu", 1)
+
+
+def test_the_hardware_that_is_asked_for_is_taken() -> None:
+    place = candidate(wanted_of(model_spec(hardware={"candidates": [{"accelerator": "cpu", "count": 2}]})), config())
+    assert (place.accelerator, place.count) == ("cpu", 2)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"data": None}, id="without data"),
+        pytest.param({"data": {"inputs": {}}}, id="with data of another shape"),
+        pytest.param({"metadata": {"name": "x", "labels": {}}}, id="without a revision label"),
+    ],
+)
+def test_a_revision_that_cannot_be_read_is_passed_over(broken: dict[str, Any]) -> None:
+    assert parse_revision({**revision().manifest, **broken}) is None
+
+
+def test_a_revision_whose_spec_cannot_be_read_is_passed_over() -> None:
+    stored = revision()
+    inputs = {**stored.manifest["data"]["inputs"], "spec": {"model": {"uri": "nonsense"}}}
+    assert parse_revision({**stored.manifest, "data": {**stored.manifest["data"], "inputs": inputs}}) is None
+
+
+def test_the_oldest_idle_revisions_beyond_the_limit_are_obsolete() -> None:
+    revisions = tuple(
+        revision(model_spec(engine={"args": [f"--seed={number}"]}), number=number) for number in range(1, 6)
+    )
+    in_use = frozenset({revisions[0].hash, revisions[4].hash})
+    assert obsolete(revisions, in_use, 2) == (revisions[1],)
+    assert obsolete(revisions, in_use, 3) == ()
+    assert obsolete(revisions, in_use, 0) == (revisions[3], revisions[2], revisions[1])

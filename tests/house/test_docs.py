@@ -1,0 +1,59 @@
+"""The documentation is true as far as a program can see: links, names of files, dependencies."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.repository import ROOT, tracked
+
+PAGES = sorted(path for path in tracked() if path.suffix == ".md")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SOURCE_FILE = re.compile(r"(?<![\w/])((?:api|core|adapters|runtime|fetch)/\w+\.py)")
+CODE = re.compile(r"`[^`\n]*`")
+PACKAGE = re.compile(r"^([A-Za-z][A-Za-z0-9._-]*)", re.MULTILINE)
+
+
+def broken_links(text: str, directory: Path) -> list[str]:
+    """Relative links of a page that lead to no file; code is passed over."""
+    targets = (target.partition("#")[0] for target in LINK.findall(CODE.sub("", text)) if "://" not in target)
+    return [target for target in targets if target and not (directory / target).exists()]
+
+
+def unnamed_packages(requirements: str, page: str) -> list[str]:
+    """Packages of a requirements file that a page does not name."""
+    return [name for name in PACKAGE.findall(requirements) if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    path = ROOT / page
+    assert broken_links(path.read_text(), path.parent) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    assert broken_links("[a](no-such-page.md#part) `[x](code)` [b](docs) [c](https://example.com/x)", ROOT) == [
+        "no-such-page.md"
+    ]
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [page.relative_to("docs") for page in PAGES if page.is_relative_to("docs") and page.name != "README.md"]
+    assert [str(page) for page in pages if f"({page})" not in index] == []
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    named = set(SOURCE_FILE.findall((ROOT / "docs" / "architecture.md").read_text()))
+    assert len(named) > 20
+    assert sorted(name for name in named if not (ROOT / "operator" / "nightshift" / name).is_file()) == []
+
+
+@pytest.mark.parametrize("name", ["runtime.in", "dev.in", "uv.in"])
+def test_every_dependency_has_its_reason(name: str) -> None:
+    page = (ROOT / "docs" / "design" / "0001-dependencies.md").read_text()
+    assert unnamed_packages((ROOT / "requirements" / name).read_text(), page) == []
+
+
+def test_a_dependency_without_a_reason_is_found() -> None:
+    assert unnamed_packages("# comment\nkopf>=1\nleft-pad==1.0\ncoverage[toml]\n", "`kopf` `coverage`") == ["left-pad"]

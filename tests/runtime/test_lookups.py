@@ -1,0 +1,82 @@
+import pytest
+
+from nightshift.adapters.kube import KubeError
+from nightshift.api import names
+from nightshift.api.fetch import Progress, to_line
+from nightshift.core.facts import Known, Unknown
+from nightshift.core.planning import ReadProgress, ResolveImage
+from nightshift.runtime.lookups import Lookups
+from tests.support.api_server import ApiServer
+from tests.support.builders import DIGEST, NOW
+from tests.support.fake_kube import FakeKube
+from tests.support.harness import FakeRegistry
+
+QUESTION = ResolveImage("registry.example/vllm", "v0.32.0")
+IMAGE = "registry.example/vllm:v0.32.0"
+READ = ReadProgress("pod-1", names.DOWNLOAD_CONTAINER)
+
+
+def progress(done: int) -> Progress:
+    return Progress(bytes_done=done, bytes_total=100, files_done=0, files_total=1)
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube(ApiServer())
+
+
+@pytest.fixture
+def lookups(kube: FakeKube, registry: FakeRegistry) -> Lookups:
+    return Lookups(kube, registry)
+
+
+async def test_answers_of_registries_are_kept_with_the_number_of_attempts(
+    lookups: Lookups, registry: FakeRegistry
+) -> None:
+    registry.answer = Unknown("no answer")
+    await lookups.ask("ml", QUESTION)
+    await lookups.ask("ml", QUESTION)
+    assert lookups.images[IMAGE].attempts == 2
+    assert isinstance(lookups.images[IMAGE].answer, Unknown)
+    registry.answer = Known(DIGEST, NOW)
+    await lookups.ask("ml", QUESTION)
+    assert lookups.images[IMAGE].answer == Known(DIGEST, NOW)
+    assert registry.asked == [("registry.example/vllm", "v0.32.0")] * 3
+
+
+async def test_the_last_line_of_progress_counts(lookups: Lookups, kube: FakeKube) -> None:
+    lines = ["starting", to_line(progress(1)), to_line(progress(40)), "a warning"]
+    kube.logs[("pod-1", names.DOWNLOAD_CONTAINER)] = "\n".join(lines)
+    await lookups.ask("ml", READ)
+    assert lookups.progress("ml") == {"pod-1": progress(40)}
+    assert lookups.progress("other") == {}
+
+
+async def test_a_log_without_progress_changes_nothing(lookups: Lookups, kube: FakeKube) -> None:
+    kube.logs[("pod-1", names.DOWNLOAD_CONTAINER)] = to_line(progress(7))
+    await lookups.ask("ml", READ)
+    kube.logs[("pod-1", names.DOWNLOAD_CONTAINER)] = "\n".join(["noise"] * 9)
+    await lookups.ask("ml", READ)
+    assert lookups.progress("ml") == {"pod-1": progress(7)}
+
+
+async def test_a_log_that_cannot_be_read_is_no_failure(lookups: Lookups, kube: FakeKube) -> None:
+    await lookups.ask("ml", READ)
+    kube.failures = [KubeError(400, "BadRequest", "container is waiting to start")]
+    await lookups.ask("ml", READ)
+    assert lookups.progress("ml") == {}
+
+
+async def test_a_pod_is_forgotten(lookups: Lookups, kube: FakeKube) -> None:
+    kube.logs[("pod-1", names.DOWNLOAD_CONTAINER)] = to_line(progress(7))
+    await lookups.ask("ml", READ)
+    lookups.forget_pod("other", "pod-1")
+    assert lookups.progress("ml") == {"pod-1": progress(7)}
+    lookups.forget_pod("ml", "pod-1")
+    lookups.forget_pod("ml", "never-seen")
+    assert lookups.progress("ml") == {}

@@ -1,0 +1,238 @@
+"""An API server in memory: what matters of the real one to code that applies, lists and watches.
+
+Server-side apply with field ownership, defaults, resourceVersion, uid and generation, preconditions,
+immutable fields, a status subresource, and watch events. Zero values that a real API server leaves out
+(`tty: false`, `initialDelaySeconds: 0`) are left out here too.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nightshift.adapters.kube import KubeError, Object, Reference, reference
+from nightshift.api import names
+
+Watcher = Callable[[str, Object], None]
+"""Told of ADDED, MODIFIED and DELETED with the object."""
+
+_OMITTED_ZEROES = frozenset({"tty", "stdin", "readOnly", "initialDelaySeconds", "hostPort"})
+_IMMUTABLE: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ControllerRevision": (("data",),),
+    "ReplicaSet": (("spec", "selector"),),
+    "Job": (("spec", "template"), ("spec", "completions")),
+    "PersistentVolumeClaim": (("spec", "accessModes"), ("spec", "storageClassName")),
+}
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write that was carried out."""
+
+    verb: str
+    kind: str
+    name: str
+
+
+class ApiServer:
+    """Objects by reference, and who was told of their changes."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        """Of clients, in order; what stands in for controllers and kubelets is not in it."""
+        self._objects: dict[Reference, Object] = {}
+        self._applied: dict[tuple[Reference, str], Object] = {}
+        self._watchers: list[Watcher] = []
+        self._counter = 0
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell of every change from now on."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell no more."""
+        self._watchers.remove(watcher)
+
+    def get(self, where: Reference) -> Object | None:
+        found = self._objects.get(where)
+        result: Object | None = copied(found)
+        return result
+
+    def listed(self, api_version: str, kind: str, label: str = "") -> list[Object]:
+        return [
+            copied(raw)
+            for where, raw in self._objects.items()
+            if (where.api_version, where.kind) == (api_version, kind)
+            and (not label or label in (raw["metadata"].get("labels") or {}))
+        ]
+
+    def of_kind(self, kind: str) -> list[Object]:
+        """Objects of a kind, in order of their creation; to look at, not to change."""
+        return [raw for where, raw in self._objects.items() if where.kind == kind]
+
+    def everything(self) -> Iterator[Object]:
+        """All objects; to look at, not to change."""
+        yield from self._objects.values()
+
+    def create(self, manifest: Object) -> Object:
+        where = reference(manifest)
+        if where in self._objects:
+            raise KubeError(409, "AlreadyExists", f"{where.kind} {where.name} exists already")
+        raw = _with_defaults(_compact(copied(manifest)))
+        self._counter += 1
+        raw["metadata"] |= {"uid": f"uid-{self._counter}", "generation": 1, "creationTimestamp": self.timestamp()}
+        return self._store(where, raw, "ADDED")
+
+    def apply(self, manifest: Object, manager: str, subresource: str = "") -> Object:
+        where = reference(manifest)
+        live = self._objects.get(where)
+        wanted_uid = manifest["metadata"].get("uid")
+        if live is not None and wanted_uid not in (None, live["metadata"]["uid"]):
+            raise KubeError(409, "Conflict", f"the UID in the precondition is not that of {where.name}")
+        if live is None and (subresource or wanted_uid):
+            raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
+        before = self._applied.get((where, manager), {})
+        self._applied[(where, manager)] = copied(manifest)
+        if live is None:
+            return self.create({key: value for key, value in manifest.items() if key != "status"})
+        raw = copied(live)
+        parts = ("status",) if subresource else tuple(key for key in manifest if key != "status")
+        for part in parts:
+            raw[part] = _merged(raw.get(part), before.get(part), manifest.get(part))
+        if subresource:
+            raw = {key: value for key, value in raw.items() if value is not None}
+        raw = _with_defaults(_compact(raw))
+        _check_immutable(where, live, raw)
+        return self._update(where, live, raw)
+
+    def replace(self, manifest: Object) -> Object:
+        where = reference(manifest)
+        live = self._objects.get(where)
+        if live is None:
+            raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
+        if manifest["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+            raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
+        return self._update(where, live, copied(manifest))
+
+    def delete(self, where: Reference, uid: str = "", resource_version: str = "") -> None:
+        live = self._objects.get(where)
+        if live is None:
+            raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
+        metadata = live["metadata"]
+        if uid not in ("", metadata["uid"]) or resource_version not in ("", metadata["resourceVersion"]):
+            raise KubeError(409, "Conflict", f"the preconditions do not hold for {where.kind} {where.name}")
+        if where.kind == "Pod" and "deletionTimestamp" not in metadata:
+            metadata["deletionTimestamp"] = self.timestamp()
+            self._store(where, live, "MODIFIED")
+            return
+        self.remove(where)
+
+    def remove(self, where: Reference) -> None:
+        """Take an object away at once, as a kubelet does when a pod has ended."""
+        raw = self._objects.pop(where)
+        for key in [key for key in self._applied if key[0] == where]:
+            del self._applied[key]
+        self._counter += 1
+        self._tell("DELETED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": str(self._counter)}})
+
+    def change(self, where: Reference, change: Callable[[Object], None]) -> Object:
+        """What a controller, a kubelet or a person changes."""
+        live = self._objects[where]
+        raw = copied(live)
+        change(raw)
+        return self._update(where, live, raw)
+
+    def timestamp(self) -> str:
+        """Of the moment; tests with a clock of their own replace it."""
+        return "2026-03-01T12:00:00Z"
+
+    def _update(self, where: Reference, live: Object, raw: Object) -> Object:
+        if raw == live:
+            return raw
+        if raw.get("spec") != live.get("spec"):
+            raw["metadata"]["generation"] = live["metadata"].get("generation", 0) + 1
+        return self._store(where, raw, "MODIFIED")
+
+    def _store(self, where: Reference, raw: Object, event: str) -> Object:
+        self._counter += 1
+        raw["metadata"]["resourceVersion"] = str(self._counter)
+        self._objects[where] = raw
+        self._tell(event, raw)
+        result: Object = copied(raw)
+        return result
+
+    def _tell(self, event: str, raw: Object) -> None:
+        for watcher in list(self._watchers):
+            watcher(event, copied(raw))
+
+
+def copied(value: Any) -> Any:
+    """A copy of JSON data, to the bottom."""
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _merged(live: Any, before: Any, desired: Any) -> Any:
+    """Server-side apply of one value: what was applied before and no longer is goes away."""
+    if not isinstance(desired, Mapping):
+        return live if desired is None and before is None else copied(desired)
+    result = dict(live) if isinstance(live, Mapping) else {}
+    owned = before if isinstance(before, Mapping) else {}
+    for key in owned:
+        if key not in desired:
+            result.pop(key, None)
+    for key, value in desired.items():
+        result[key] = _merged(result.get(key), owned.get(key), value)
+    return result
+
+
+def _compact(value: Any) -> Any:
+    """Leave out what the API server leaves out, and write quantities as it does."""
+    if isinstance(value, dict):
+        kept = {key: _compact(item) for key, item in value.items()}
+        return {
+            key: _quantity(key, item)
+            for key, item in kept.items()
+            if item is not None and not (key in _OMITTED_ZEROES and not item)
+        }
+    return [_compact(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _quantity(key: str, item: Any) -> Any:
+    whole = key == "cpu" and isinstance(item, str) and item.endswith("000m")
+    return item.removesuffix("000m") if whole else item
+
+
+def _with_defaults(raw: Object) -> Object:
+    spec = raw.get("spec")
+    if raw["kind"] in ("ReplicaSet", "Job") and spec:
+        pod = spec["template"]["spec"]
+        defaults = {"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
+        spec["template"]["spec"] = {**defaults, **pod}
+        for container in (*pod.get("containers", ()), *pod.get("initContainers", ())):
+            container.setdefault("imagePullPolicy", "IfNotPresent")
+            container.setdefault("terminationMessagePath", "/dev/termination-log")
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                if probe in container:
+                    container[probe].setdefault("successThreshold", 1)
+    if raw["kind"] == "Service" and spec:
+        raw["spec"] = {"clusterIP": "10.0.0.10", "sessionAffinity": "None", **spec}
+    if raw["kind"] == "PersistentVolumeClaim" and spec:
+        raw["spec"] = {"volumeMode": "Filesystem", **spec}
+    return raw
+
+
+def _check_immutable(where: Reference, live: Object, raw: Object) -> None:
+    for path in _IMMUTABLE.get(where.kind, ()):
+        before: Any = live
+        after: Any = raw
+        for part in path:
+            before, after = (before or {}).get(part), (after or {}).get(part)
+        if before != after:
+            field = ".".join(path)
+            raise KubeError(422, "Invalid", f"{where.kind} {where.name} is invalid: {field}: field is immutable")
+
+
+def deployment_reference(name: str = "bot", namespace: str = "ml") -> Reference:
+    """Where an LLMDeployment lies."""
+    return Reference(names.API_VERSION, names.KIND, namespace, name)

@@ -1,0 +1,242 @@
+"""The real planner against the in-memory API server and the world around it, in an order that a seed decides.
+
+The operator sees the API server through the real cache, whose watch events come late.
+"""
+
+import random
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nightshift.adapters.kube import Object, Reference, reference
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.api.resource import parse
+from nightshift.api.status import Status
+from nightshift.core.events import events
+from nightshift.core.observed import ImageAnswer, Observed, is_owned, observe
+from nightshift.core.plan import plan
+from nightshift.core.planning import Plan
+from nightshift.core.status import status
+from nightshift.runtime.cache import Cache
+from tests.support.api_server import ApiServer, deployment_reference
+from tests.support.builders import NOW, config, digest_known
+from tests.support.world import World, is_ready
+
+KEY = ("ml", "bot")
+
+
+class Simulation:
+    """One LLMDeployment, one operator, one world."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        gpus: int = 1000,
+        chosen: OperatorConfig | None = None,
+        images: Mapping[str, ImageAnswer] | None = None,
+    ) -> None:
+        self.config = chosen or config()
+        self.images = digest_known() if images is None else images
+        self.server = ApiServer()
+        self.world = World(self.server, gpus)
+        self.cache = Cache()
+        self.log: list[str] = []
+        self.applied: dict[tuple[str, str], Object] = {}
+        """What the operator applied last, by kind and name, in the order of their first time."""
+        self.writes = 0
+        self._untold: deque[tuple[str, Object]] = deque()
+        self._dirty = True
+        self.server.watch(lambda event, raw: self._untold.append((event, raw)))
+        self.server.create(
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "metadata": {"name": "bot", "namespace": "ml"},
+                "spec": dict(spec),
+            }
+        )
+        self.tell_all()
+
+    @property
+    def wanted(self) -> int:
+        """spec.replicas as it stands."""
+        return parse(self.body).spec.replicas
+
+    @property
+    def body(self) -> Object:
+        found = self.server.get(deployment_reference())
+        assert found is not None
+        return found
+
+    def change_spec(self, **fields: Any) -> None:
+        """A person edits the LLMDeployment."""
+        self.say(f"user: {', '.join(f'{key}={value}' for key, value in fields.items())}")
+        self.server.change(deployment_reference(), lambda raw: raw["spec"].update(fields))
+
+    def say(self, line: str) -> None:
+        self.log.append(line)
+
+    def tell(self) -> bool:
+        """Deliver the oldest watch event."""
+        if not self._untold:
+            return False
+        event, raw = self._untold.popleft()
+        self._dirty = True
+        if raw["kind"] == names.KIND:
+            if event == "DELETED":
+                self.cache.drop_deployment(raw)
+            else:
+                self.cache.put_deployment(raw)
+        elif event == "DELETED":
+            self.cache.drop_child(raw["kind"], raw)
+        else:
+            self.cache.put_child(raw["kind"], raw)
+        return True
+
+    def tell_all(self) -> None:
+        while self.tell():
+            pass
+
+    def observed(self) -> Observed:
+        uid = self.body["metadata"]["uid"]
+        return observe(uid, self.cache.children(KEY), self.images, {})
+
+    def reconcile(self) -> Plan:
+        """One step of the operator: plan, apply, status, as the runtime does it."""
+        body = self.cache.deployment(KEY)
+        assert body is not None
+        self._dirty = False
+        deployment = parse(body)
+        observed = observe(deployment.uid, self.cache.children(KEY), self.images, {})
+        decided = plan(deployment, observed, self.config, NOW)
+        for item in decided.apply:
+            existing = self.server.get(reference(item.manifest))
+            assert existing is None or is_owned(existing, deployment.uid), "a foreign object would be touched"
+            self._operator_did(item.reason)
+            applied = self.server.apply(item.manifest, names.FIELD_MANAGER)
+            self.applied[(applied["kind"], applied["metadata"]["name"])] = item.manifest
+            self.cache.put_child(item.manifest["kind"], applied)
+        for item_ in decided.delete:
+            where = Reference(item_.api_version, item_.kind, deployment.namespace, item_.name)
+            if self.server.get(where) is not None and self._current(where) == item_.resource_version:
+                self._operator_did(item_.reason)
+                self.server.delete(where, item_.uid, item_.resource_version)
+            else:
+                self._dirty = True
+        self._write_status(deployment.status, status(deployment, observed, decided, self.config, NOW), body, decided)
+        return decided
+
+    def _operator_did(self, reason: str) -> None:
+        self.writes += 1
+        self.say(f"operator: {reason}")
+
+    def _current(self, where: Reference) -> str:
+        found = self.server.get(where)
+        return str(found["metadata"]["resourceVersion"]) if found else ""
+
+    def _write_status(self, before: Status, current: Status, body: Mapping[str, Any], decided: Plan) -> None:
+        written = current.to_json()
+        if body.get("status") == written:
+            return
+        for note in events(before, current, decided):
+            self.say(f"event: {note.type} {note.reason}: {note.message}")
+        self.writes += 1
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {key: body["metadata"][key] for key in ("name", "namespace", "uid")},
+            "status": written,
+        }
+        self.cache.put_deployment(self.server.apply(manifest, names.STATUS_FIELD_MANAGER, "status"))
+
+    def at_rest(self) -> bool:
+        """Whether nobody has anything to do: no event untold, no step pending, no reconcile due."""
+        return not (self._untold or self._dirty or self.world.pending())
+
+    def act(self, chooser: random.Random, *, prompt: bool = False) -> Plan | None:
+        """One step of whoever the seed chooses; the plan, where it was the operator.
+
+        Args:
+            chooser: Makes the choice.
+            prompt: The watches tell of everything before the operator acts; otherwise they may lag behind.
+        """
+        steps = self.world.pending()
+        choices = ["world"] * len(steps) + ["tell"] * min(3, len(self._untold)) + ["reconcile"] * (1 + self._dirty)
+        chosen = chooser.choice(choices)
+        if chosen == "tell":
+            self.tell()
+        elif chosen == "world":
+            step = chooser.choice(steps)
+            step.act()
+            self.say(step.name)
+        else:
+            if prompt:
+                self.tell_all()
+            return self.reconcile()
+        return None
+
+    def in_turn(self, limit: int = 500) -> Iterator[Plan]:
+        """Everybody acts in turn, the operator after each step, until all is at rest."""
+        for _ in range(limit):
+            self.tell_all()
+            if self._dirty:
+                yield self.reconcile()
+                continue
+            steps = self.world.pending()
+            if not steps:
+                return
+            steps[0].act()
+            self.say(steps[0].name)
+        raise AssertionError("does not come to rest:\n" + "\n".join(self.log[-40:]))
+
+    def settle(self) -> "Simulation":
+        """Until all is at rest."""
+        for _ in self.in_turn():
+            pass
+        return self
+
+    def asked(self) -> dict[str, int]:
+        """Replicas that ReplicaSets ask for, by name."""
+        return {raw["metadata"]["name"]: int(raw["spec"]["replicas"]) for raw in self.server.of_kind("ReplicaSet")}
+
+    def staying(self) -> int:
+        """Ready pods that stay when every ReplicaSet has done what it is asked to (unready pods go first).
+
+        Only pods count that the operator has been told are ready: of others it can take no care.
+        """
+        seen = {name for (kind, name), raw in self.cache.children(KEY).items() if kind == "Pod" and is_ready(raw)}
+        ready: dict[str, int] = {}
+        for pod in self.server.of_kind("Pod"):
+            owner = pod["metadata"]["ownerReferences"][0]["name"]
+            ready[owner] = ready.get(owner, 0) + (is_ready(pod) and pod["metadata"]["name"] in seen)
+        return sum(min(count, ready.get(name, 0)) for name, count in self.asked().items())
+
+    @staticmethod
+    def reference_of(raw: Object) -> Reference:
+        return reference(raw)
+
+    def status(self) -> Status:
+        return parse(self.body).status
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason of a condition."""
+        found = next(item for item in self.status().conditions if item.type == kind)
+        return found.status, found.reason
+
+    def change_config(self, **fields: Any) -> None:
+        """The administrator upgrades or configures the operator."""
+        self.config = self.config.model_copy(update=fields)
+        self._dirty = True
+
+    def forget_images(self, images: Mapping[str, ImageAnswer]) -> None:
+        """The registry answers otherwise from now on."""
+        self.images = images
+        self._dirty = True
+
+
+def with_accelerators(base: OperatorConfig, name: str, **changes: Any) -> OperatorConfig:
+    """A configuration in which one profile was edited."""
+    profile = base.accelerators[name].model_copy(update=changes)
+    return base.model_copy(update={"accelerators": {**base.accelerators, name: profile}})
