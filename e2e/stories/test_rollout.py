@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from e2e.stories.world import CPU_ARGS, World, answers, is_ready
+from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of
 from e2e.support.kstatus import verdict
 from e2e.support.lane import ROOT
 
@@ -29,32 +29,35 @@ def test_a_changed_argument_rolls_without_a_gap(world: World) -> None:
     world.becomes_ready()
     old = world.read()["status"]["revision"]
 
-    def look() -> tuple[set[str], int, str, bool]:
-        kind = verdict(world.read())
-        pods = world.engine_pods()
-        answering = {pod["metadata"]["labels"]["nightshift.dev/revision"] for pod in pods if answers(pod)}
-        staying = sum(is_ready(pod) for pod in pods)
-        return answering, staying, kind, world.proxied("services/tiny:80", "/v1/models") is not None
+    def look() -> tuple[str, bool]:
+        return verdict(world.read()), world.proxied("services/tiny:80", "/v1/models") is not None
 
-    with world.watching(look) as seen:
+    with world.following_engine_pods() as history, world.watching(look) as seen:
         world.when("an argument is changed")
         world.apply(world.deployment(hardware=GPU, engine={"args": [*CPU_ARGS, "--max-num-batched-tokens=512"]}))
         world.becomes_ready()
         finished = time.monotonic()
-    new = world.read()["status"]["revision"]
-    assert new != old
+        new = world.read()["status"]["revision"]
+        assert new != old
+
+        def until_the_end() -> list[set[str]] | None:
+            found = [{revision_of(pod) for pod in pods.values() if is_ready(pod)} for pods in history()]
+            return found if found[-1] == {new} else None
+
+        serving = world.eventually("only the new revision serves", until_the_end)
+    serving = serving[serving.index({old}) :]
+    assert set() not in serving, "there was a moment without a ready replica that stays"
+    assert {old, new} in serving, "the old one went first"
     during = [entry for moment, entry in seen if moment < finished]
-    assert all(staying >= 1 for _, staying, _, _ in during), "there was a moment without a ready replica that stays"
-    assert {old, new} in [answering for answering, _, _, _ in during], "the old one went first"
-    failed = [entry for entry in during if not entry[3]]
+    failed = [entry for entry in during if not entry[1]]
     world.then(f"{len(during)} requests were sent meanwhile, {len(failed)} failed")
+    assert during
     assert not failed
-    calls = [kind for _, _, kind, _ in during]
+    calls = [kind for kind, _ in during]
     assert "Failed" not in calls
     assert calls.count("InProgress") > len(calls) // 2, "kstatus called a rollout done before it was"
-    arguments = world.engine_pods()
-    served = [pod for pod in arguments if is_ready(pod)]
-    assert [pod["metadata"]["labels"]["nightshift.dev/revision"] for pod in served] == [new]
+    served = [pod for pod in world.engine_pods() if is_ready(pod)]
+    assert [revision_of(pod) for pod in served] == [new]
     assert "--max-num-batched-tokens=512" in served[0]["spec"]["containers"][0]["args"]
 
 

@@ -117,8 +117,21 @@ class World:
 
     def engine_pods(self, name: str = "tiny") -> list[Object]:
         """Engine pods of a deployment, those that are leaving included."""
-        selector = f"nightshift.dev/deployment={name},app.kubernetes.io/component=engine"
-        return self.client.list("pods", self.namespace, selector)
+        return self.client.list("pods", self.namespace, _engines(name))
+
+    @contextmanager
+    def following_engine_pods(self, name: str = "tiny") -> Iterator[Callable[[], list[dict[str, Object]]]]:
+        """What engine pods there were, by name, after each change while the block lasts."""
+        with self.client.following("pods", self.namespace, _engines(name)) as events:
+
+            def history() -> list[dict[str, Object]]:
+                states: list[dict[str, Object]] = [{}]
+                for kind, pod in events():
+                    others = {key: value for key, value in states[-1].items() if key != pod["metadata"]["name"]}
+                    states.append(others if kind == "DELETED" else others | {pod["metadata"]["name"]: pod})
+                return states
+
+            yield history
 
     def owned(self, name: str = "tiny") -> list[str]:
         """Everything that exists of a deployment, as KIND/NAME."""
@@ -199,6 +212,15 @@ class World:
             stop.set()
             thread.join(60)
         assert not failed, f"the watch beside the story failed: {failed[0]!r}"
+
+
+def _engines(name: str) -> str:
+    return f"nightshift.dev/deployment={name},app.kubernetes.io/component=engine"
+
+
+def revision_of(pod: Object) -> str:
+    """The revision that a pod belongs to."""
+    return str(pod["metadata"]["labels"]["nightshift.dev/revision"])
 
 
 def answers(pod: Object) -> bool:

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from e2e.cluster import ClusterAccess
 
 T = TypeVar("T")
 Object = dict[str, Any]
+Events = list[tuple[str, Object]]
+"""What a watch saw: ADDED, MODIFIED or DELETED, and the object."""
 FORWARD_SECONDS = 20.0
 
 
@@ -105,6 +109,31 @@ class Client:
         return self.kubectl("get", "--raw", path, timeout=timeout)
 
     @contextlib.contextmanager
+    def following(self, kind: str, namespace: str, selector: str) -> Iterator[Callable[[], Events]]:
+        """Everything that happens to some objects while the block lasts, in the API server's order.
+
+        The block starts once the watch runs; calling what it is given reads the events so far.
+        """
+        arguments = ["get", kind, "-n", namespace, "-l", selector, "-o", "json", "--watch", "--output-watch-events"]
+        with tempfile.TemporaryFile("w+") as written:
+            process = subprocess.Popen(
+                [str(self.access.kubectl), *arguments], stdout=written, env=self.access.environment()
+            )
+
+            def events() -> Events:
+                if process.poll() is not None:
+                    raise KubectlError(f"kubectl {' '.join(arguments)} ended by itself with {process.returncode}")
+                size = os.fstat(written.fileno()).st_size
+                return parse_events(os.pread(written.fileno(), size, 0).decode())
+
+            try:
+                eventually(f"the watch of {kind} runs", events, FORWARD_SECONDS)
+                yield events
+            finally:
+                process.terminate()
+                process.wait(10)
+
+    @contextlib.contextmanager
     def forward(self, namespace: str, target: str, port: int) -> Iterator[str]:
         """A port-forward to a Service or pod for as long as the block lasts; its base URL."""
         command = [str(self.access.kubectl), "port-forward", "-n", namespace, target, f":{port}"]
@@ -137,6 +166,20 @@ class Client:
             except openai.OpenAIError as error:
                 raise KubectlError(f"the chat with {namespace}/{name} failed: {error}") from error
         return answer.choices[0].message.content or ""
+
+
+def parse_events(text: str) -> Events:
+    """Watch events as kubectl prints them, one JSON object after the other; a half-written last one is left out."""
+    found: Events = []
+    decoder, position = json.JSONDecoder(), 0
+    while position < len(text):
+        try:
+            event, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError:
+            break
+        found.append((str(event["type"]), event["object"]))
+        position = len(text) - len(text[position:].lstrip())
+    return found
 
 
 def _forwarded_port(process: "subprocess.Popen[str]") -> int:
