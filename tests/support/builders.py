@@ -144,6 +144,9 @@ def pod(revision_hash: str | None = "r1", **changes: Any) -> PodFacts:
     """An engine pod that was just made."""
     values: dict[str, Any] = {
         "name": "bot-r1-a",
+        "uid": "uid-of-bot-r1-a",
+        "owner": None,
+        "ip": None,
         "component": names.COMPONENT_ENGINE,
         "revision": revision_hash,
         "job": None,

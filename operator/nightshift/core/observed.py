@@ -50,6 +50,11 @@ class PodFacts:
     """One pod of the deployment."""
 
     name: str
+    uid: str
+    owner: str | None
+    """Uid of the ReplicaSet or Job that controls the pod; a label alone can be anybody's."""
+    ip: str | None
+    """Its address, once it has one."""
     component: str
     revision: str | None
     job: str | None
@@ -159,6 +164,9 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
     outcomes = [parse_outcome(container.termination_message) for container in fetches]
     return PodFacts(
         name=metadata["name"],
+        uid=str(metadata.get("uid") or ""),
+        owner=next((item.get("uid") for item in metadata.get("ownerReferences") or () if item.get("controller")), None),
+        ip=status.get("podIP") or None,
         component=labels.get(names.LABEL_COMPONENT, ""),
         revision=labels.get(names.LABEL_REVISION),
         job=labels.get("batch.kubernetes.io/job-name"),

@@ -1,0 +1,260 @@
+"""The client of one engine pod, against a server that answers as the test says, and against the simulator."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightshift.adapters import engine as module
+from nightshift.adapters.engine import METRICS_BYTES, Engine, Engines, Unanswered
+from nightshift.core.engine_metrics import WANTED, EngineMetrics, ProbeAnswer, engine_metrics
+from nightshift.core.facts import Known, Unknown
+from tests.support.builders import NOW
+from tests.vllm_sim.simulated import Simulated, simulated
+from vllm_sim.faults import Faults
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[Engine]]
+LOOPBACK = "127.0.0.1"
+REAL = (Path(__file__).parent / "vllm-0.32.0-metrics.txt").read_text()
+
+
+@pytest.fixture
+async def engines() -> AsyncIterator[Engines]:
+    made = Engines(now=lambda: NOW)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def serve(engines: Engines) -> AsyncIterator[Serve]:
+    """Starts a server with one handler for all paths."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(handler: Handler) -> Engine:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", handler)
+            server = await stack.enter_async_context(TestServer(app))
+            assert server.port is not None
+            return engines.at(LOOPBACK, server.port)
+
+        yield begin
+
+
+@pytest.fixture
+async def start(engines: Engines) -> AsyncIterator[Callable[..., Awaitable[tuple[Simulated, Engine]]]]:
+    """Starts simulators."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(*arguments: str, faults: Faults | None = None, **settings: str) -> tuple[Simulated, Engine]:
+            made = await stack.enter_async_context(simulated(arguments, faults or Faults(), settings))
+            assert made.http.port is not None
+            return made, engines.at(LOOPBACK, made.http.port)
+
+        yield begin
+
+
+def text(body: str, status: int = 200) -> Handler:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(text=body, status=status)
+
+    return handler
+
+
+async def silent(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    raise AssertionError("nobody waits so long")
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(METRICS_BYTES // 65536 + 2):
+        await response.write(b"#" * 65536)
+    return response
+
+
+async def redirecting(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPTemporaryRedirect("http://169.254.169.254/latest")
+
+
+@pytest.fixture
+def unreachable() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does not wait long for an answer."""
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.2)
+
+
+async def test_reads_what_real_vllm_exports(serve: Serve) -> None:
+    found = await (await serve(text(REAL))).metrics()
+    assert isinstance(found, Known)
+    assert found.at == NOW
+    value = found.value
+    assert (value.running, value.waiting, value.prompt_tokens, value.kv_cache_usage) == (0, 0, 19, 0.0)
+    assert (value.generation_tokens, value.iterations, value.awake) == (20, 20, True)
+    assert value.cache_config["kv_cache_size_tokens"] == "131072"
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        pytest.param(text("", 503), "status 503", id="an error"),
+        pytest.param(redirecting, "status 307", id="a redirect is not followed"),
+        pytest.param(text("<html>"), "exports no vllm:num_requests_running", id="another server's page"),
+        pytest.param(
+            text(REAL.replace("num_requests_running{", "num_requests_running{=")), "text format", id="no metrics' text"
+        ),
+        pytest.param(text("vllm:num_requests_running 1.0\n" * 10_000), "262144 characters", id="too much of it"),
+        pytest.param(endless, "more than 4194304 bytes", id="an endless answer"),
+        pytest.param(cut, "ServerDisconnectedError", id="a broken connection"),
+        pytest.param(silent, "did not answer within 0.2 s", id="no answer"),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+async def test_metrics_that_cannot_be_read_are_unknown(serve: Serve, handler: Handler, reason: str) -> None:
+    found = await (await serve(handler)).metrics()
+    assert isinstance(found, Unknown)
+    assert reason in found.reason
+    assert found.reason.startswith(f"{LOOPBACK}:")
+
+
+async def test_nobody_there_is_unknown(engines: Engines, unreachable: int) -> None:
+    engine = engines.at(LOOPBACK, unreachable)
+    for found in (await engine.metrics(), await engine.version(), await engine.probe("tiny", 1.0)):
+        assert isinstance(found, Unknown)
+        assert "ClientConnectorError" in found.reason
+
+
+async def test_a_probe_asks_for_one_token_and_is_answered(serve: Serve) -> None:
+    asked = []
+
+    async def completion(request: web.Request) -> web.StreamResponse:
+        asked.append((request.method, request.path, await request.json()))
+        return web.json_response({"choices": [{"text": "a"}]})
+
+    found = await (await serve(completion)).probe("tiny", 5.0)
+    assert isinstance(found, Known)
+    assert found.value.answered
+    assert 0 < found.value.seconds < 5
+    question = {"model": "tiny", "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    assert asked == [("POST", "/v1/completions", question)]
+
+
+async def test_silence_after_the_question_is_an_answer_too(serve: Serve) -> None:
+    found = await (await serve(silent)).probe("tiny", 0.3)
+    assert found == Known(ProbeAnswer(answered=False, seconds=0.3), NOW)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        pytest.param(text("no such model", 404), id="the model completes no text"),
+        pytest.param(text("cannot schedule new futures after shutdown", 500), id="the engine is shutting down"),
+        pytest.param(text("The engine is currently busy.", 503), id="the queue is full"),
+        pytest.param(redirecting, id="a redirect"),
+        pytest.param(cut, id="a broken connection"),
+    ],
+)
+async def test_a_probe_that_is_refused_or_cut_off_is_unknown(serve: Serve, handler: Handler) -> None:
+    found = await (await serve(handler)).probe("tiny", 5.0)
+    assert isinstance(found, Unknown)
+    assert "the probe came to nothing" in found.reason
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_pod_that_lets_nobody_in_is_unknown_and_not_silent(engines: Engines) -> None:
+    with socket.socket() as full:
+        # A queue of connections that nobody accepts: what a policy that drops packets looks like.
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        port = int(full.getsockname()[1])
+        with socket.create_connection((LOOPBACK, port)), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex((LOOPBACK, port))
+            found = await engines.at(LOOPBACK, port).probe("tiny", 5.0)
+    assert isinstance(found, Unknown)
+    assert "ConnectionTimeoutError" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param('{"version": "0.32.0"}', "0.32.0", id="a release"),
+        pytest.param('{"version": "0.33.0rc1+cpu"}', "0.33.0rc1+cpu", id="a build"),
+        pytest.param('{"version": "<b>"}', None, id="markup"),
+        pytest.param('{"version": 3}', None, id="a number"),
+        pytest.param('["0.32.0"]', None, id="a list"),
+        pytest.param("0.32.0", None, id="no object"),
+        pytest.param("{", None, id="no JSON"),
+    ],
+)
+async def test_the_version_that_answers(serve: Serve, body: str, expected: str | None) -> None:
+    found = await (await serve(text(body))).version()
+    assert (found.value if isinstance(found, Known) else None) == expected
+
+
+@pytest.mark.parametrize("address", ["example.com", "10.0.0.1/x", "10.0.0.1:80", ""])
+async def test_only_addresses_are_asked(engines: Engines, address: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
+        engines.at(address)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(WANTED)), st.text(max_size=40)), max_size=5))
+def test_no_answer_upsets_the_reader(lines: list[tuple[str, str]]) -> None:
+    body = "\n".join(f"{name}{rest}" for name, rest in lines)
+    try:
+        found = engine_metrics(module._samples(body))
+    except Unanswered:
+        return
+    assert isinstance(found, EngineMetrics | Unknown)
+
+
+@pytest.mark.parametrize("version", ["0.8.0", "0.9.1", "0.10.0", "0.18.0", "0.31.0", "0.32.0"])
+async def test_a_simulated_engine_of_each_age_is_read_and_probed(
+    start: Callable[..., Awaitable[tuple[Simulated, Engine]]], version: str
+) -> None:
+    _, engine = await start(version=version)
+    before = await engine.metrics()
+    answer = await engine.probe("tiny", 5.0)
+    after = await engine.metrics()
+    assert isinstance(before, Known)
+    assert isinstance(after, Known)
+    assert isinstance(answer, Known)
+    assert answer.value.answered
+    assert (after.value.generation_tokens, before.value.generation_tokens) == (1, 0)
+    assert after.value.mark != before.value.mark
+    assert await engine.version() == Known(version, NOW)
+
+
+async def test_a_hung_simulated_engine_is_silent_while_its_metrics_answer(
+    start: Callable[..., Awaitable[tuple[Simulated, Engine]]],
+) -> None:
+    _, engine = await start(faults=Faults(hang=True))
+    before = await engine.metrics()
+    assert await engine.probe("tiny", 0.5) == Known(ProbeAnswer(answered=False, seconds=0.5), NOW)
+    after = await engine.metrics()
+    assert isinstance(before, Known)
+    assert isinstance(after, Known)
+    assert isinstance(after.value, EngineMetrics)
+    assert after.value.mark == before.value.mark
