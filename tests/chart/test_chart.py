@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -110,7 +111,20 @@ def test_quantities_may_be_given_as_numbers_and_profiles_dropped() -> None:
         tuple(render((IMAGE, "accelerators.nvidia-gpu.requests.cpu=6", "accelerators.nvidia-l4-24gb=null")))
     )
     assert config.accelerators["nvidia-gpu"].requests == {"cpu": "6", "memory": "8Gi"}
-    assert set(config.accelerators) == {"cpu", "nvidia-gpu", "nvidia-h100-80gb", "nvidia-a100-80gb"}
+    assert "nvidia-l4-24gb" in operator_config(rendered("default values")).accelerators
+    assert "nvidia-l4-24gb" not in config.accelerators
+
+
+def test_every_known_card_says_its_memory_and_what_it_can_compute() -> None:
+    profiles = operator_config(rendered("default values")).accelerators
+    silent = {name for name, profile in profiles.items() if profile.memory_gib is None or profile.capability is None}
+    assert silent == {"cpu", "nvidia-gpu"}, "of these it depends on the node"
+    sizes = {name: int(match[1]) for name in profiles if (match := re.search(r"-(\d+)gb$", name))}
+    assert len(sizes) >= 5
+    for name, size in sizes.items():
+        memory = profiles[name].memory_gib
+        assert memory is not None
+        assert 0.92 * size < memory < size, f"{name}: CUDA reports a little less than what a card is sold with"
 
 
 def test_a_digest_wins_over_a_tag() -> None:
@@ -249,6 +263,9 @@ def test_everything_namespaced_follows_the_override() -> None:
         ((IMAGE, "replica=3"), "replica"),
         ((IMAGE, "image.digest=sha256:12"), "digest"),
         ((IMAGE, "accelerators.mine.resource=nvidia.com/gpu"), "resource"),
+        ((IMAGE, "accelerators.nvidia-gpu.computeCapability=sm_90"), "computeCapability"),
+        ((IMAGE, "accelerators.nvidia-gpu.memoryGiB=0"), "memoryGiB"),
+        ((IMAGE, "accelerators.cpu.memoryGiB=64"), "resourceName"),
     ],
 )
 def test_values_that_cannot_work_are_refused_with_the_remedy(settings: tuple[str, ...], remedy: str) -> None:

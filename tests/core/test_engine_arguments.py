@@ -37,6 +37,13 @@ def test_several_accelerators_mean_tensor_parallelism() -> None:
     assert found[found.index("--tensor-parallel-size") + 1] == "4"
 
 
+def test_a_quantization_is_an_argument_of_nightshifts() -> None:
+    wanted = wanted_of({"model": {"uri": "pvc://models/llama", "quantization": "fp8"}})
+    assert "--quantization" not in arguments(wanted_of(model_spec()), revision().resolved, "chat", "/models/x", 1)
+    found = arguments(wanted, revision().resolved, "chat", "/models/x", 1)
+    assert found[found.index("--quantization") + 1] == "fp8"
+
+
 def test_the_users_arguments_come_last_and_stay_as_written() -> None:
     wanted = wanted_of(
         model_spec(engine={"args": ["--max-model-len=8192", "--seed", "1"]}, traffic={"drainSeconds": 30})

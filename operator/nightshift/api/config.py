@@ -1,6 +1,8 @@
 """The operator's own configuration: accelerator profiles and defaults, read once at start."""
 
-from pydantic import Field, JsonValue
+from typing import Self
+
+from pydantic import Field, JsonValue, model_validator
 
 from nightshift.api.base import Model
 
@@ -20,6 +22,32 @@ class AcceleratorProfile(Model):
     )
     limits: dict[str, str] = Field(default_factory=dict)
     shared_memory: str = Field(default="2Gi", description="Size of /dev/shm.")
+    memory_gib: float | None = Field(
+        default=None,
+        alias="memoryGiB",
+        gt=0,
+        le=4096,
+        description="Memory of one accelerator in GiB, as CUDA reports it. Without it whether a model fits is unknown.",
+    )
+    compute_capability: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{1,2}\.[0-9]$",
+        description='CUDA compute capability, such as "9.0". Without it which quantizations run is unknown.',
+    )
+
+    @model_validator(mode="after")
+    def _of_an_accelerator(self) -> Self:
+        if self.resource_name is None and (self.memory_gib is not None or self.compute_capability is not None):
+            raise ValueError("memoryGiB and computeCapability describe an accelerator, and need resourceName")
+        return self
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability as numbers: "9.0" is (9, 0)."""
+        if self.compute_capability is None:
+            return None
+        major, _, minor = self.compute_capability.partition(".")
+        return int(major), int(minor)
 
 
 class EngineDefaults(Model):

@@ -22,6 +22,8 @@ OWNED_FLAGS: dict[str, str] = {
     "--lora-modules": "adapters are not offered yet",
     "--model": "use model.uri",
     "--port": "Nightshift sets it",
+    "--quantization": "use model.quantization",
+    "-q": "use model.quantization",
     "--revision": "use model.revision",
     "--served-model-name": "use model.servedName",
     "--shutdown-timeout": "use traffic.drainSeconds",
@@ -57,6 +59,8 @@ def _flag_rule(flag: str) -> str:
     argparse completes unambiguous beginnings of long flags, and vLLM reads ``_`` as ``-``.
     Source: vllm/utils/argparse_utils.py, FlexibleArgumentParser, 0.32.0.
     """
+    if len(flag) == 2:  # argparse takes the value of a one-letter flag without a space: -qfp8
+        return f"!self.exists(a, a.startsWith('{flag}'))"
     if not flag.startswith("--"):
         return f"!self.exists(a, a == '{flag}' || a.startsWith('{flag}='))"
     allowed = ", ".join(f"'{name}'" for name in _LEGITIMATE_BEGINNINGS)
@@ -156,6 +160,15 @@ class ModelSpec(Model):
         max_length=128,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         description="Name that clients use in `model`; default: metadata.name. A change restarts the pods.",
+    )
+    quantization: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$",
+        description="How vLLM holds the weights, such as fp8, which it applies while it loads an unquantized model; "
+        "default: as the model's files are. Checked against the model, the vLLM version and the accelerator before "
+        "anything is started. A change restarts the pods, one after another.",
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None,

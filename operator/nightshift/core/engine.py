@@ -48,6 +48,8 @@ def arguments(
     owned += ["--served-model-name", served_name, "--host", "0.0.0.0", "--port", str(ENGINE_PORT)]  # noqa: S104
     if tensor_parallel > 1:
         owned += ["--tensor-parallel-size", str(tensor_parallel)]
+    if spec.model.quantization:
+        owned += ["--quantization", spec.model.quantization]
     if has.shutdown_timeout:
         owned += ["--shutdown-timeout", str(spec.drain_seconds)]
     return owned + list(spec.engine.args)
