@@ -141,7 +141,7 @@ def test_what_a_reconcile_asks_for_comes_at_its_time() -> None:
     ("error", "reason"),
     [
         pytest.param(KubeError(503, "ServiceUnavailable", "later"), "ServiceUnavailable", id="the API server is away"),
-        pytest.param(KubeError(502, "", "a proxy"), "502", id="something without a reason"),
+        pytest.param(KubeError(502, "", "a proxy"), "ServerError", id="something without a reason"),
         pytest.param(RuntimeError("a mistake of ours"), "Bug", id="a mistake of ours"),
     ],
 )
@@ -207,6 +207,74 @@ def test_a_comparison_that_fails_is_tried_again_the_next_time() -> None:
         assert len(recorder.cache.keys()) == 1
         await working(controller, 150)
         assert recorder.cache.keys() == ()
+
+    run(story())
+
+
+def test_a_watch_that_tells_nothing_while_lists_show_changes_is_found_out() -> None:
+    async def story() -> list[tuple[str, ...]]:
+        harness, _, controller = build(model_spec(), resync_seconds=100)
+        await controller.fill()
+        found = []
+
+        async def note(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            found.append(controller.vitals(leading=True).silent_watches)
+
+        task = asyncio.create_task(controller.run())
+        controller.child_event("Pod", "ADDED", pod("first"))
+        await note(150)
+        controller._cache.put_child("Pod", pod("second"))
+        await note(100)
+        controller._cache.put_child("Pod", pod("third"))
+        controller.child_event("Job", "ADDED", pod("another kind"))
+        await note(100)
+        controller.child_event("Pod", "ADDED", pod("heard again"))
+        await note(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert harness.kube.requests > 0
+        return found
+
+    assert run(story()) == [(), ("Pod",), ("Pod",), ()]
+
+
+def test_vitals_tell_of_waiting_keys_and_of_reconciles_that_do_not_end() -> None:
+    async def story() -> None:
+        _, recorder, controller = build(workers=1)
+
+        async def endless(_: Key) -> float | None:
+            await asyncio.Event().wait()
+            return None
+
+        recorder.then = endless
+        task = asyncio.create_task(controller.run())
+        controller.deployment_event("ADDED", lld())
+        controller.deployment_event("ADDED", lld("other"))
+        await asyncio.sleep(400)
+        vitals = controller.vitals(leading=True)
+        assert (vitals.overdue_seconds, vitals.working_seconds) == (400, 400)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(story())
+
+
+def test_a_key_that_backs_off_is_not_overdue_and_is_counted() -> None:
+    async def story() -> None:
+        _, recorder, controller = build()
+
+        async def fail(_: Key) -> float | None:
+            raise KubeError(503, "ServiceUnavailable", "later")
+
+        recorder.then = fail
+        task = asyncio.create_task(controller.run())
+        controller.deployment_event("ADDED", lld())
+        await asyncio.sleep(2000)
+        assert controller.vitals(leading=True).overdue_seconds == 0
+        assert REGISTRY.get_sample_value("nightshift_queue_backing_off") == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     run(story())
 

@@ -70,4 +70,5 @@ scrapers: {{ .Values.scrapers | toJson }}
 clusterDomain: {{ .Values.clusterDomain | quote }}
 workers: {{ .Values.workers }}
 resyncSeconds: {{ .Values.resyncSeconds }}
+livenessOverdueSeconds: {{ .Values.livenessOverdueSeconds }}
 {{- end -}}

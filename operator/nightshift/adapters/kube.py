@@ -4,7 +4,7 @@ Objects are plain dictionaries, as the API server speaks them; what they mean is
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -128,21 +128,26 @@ class Kube(Protocol):
         """The last lines that a container wrote."""
 
 
-async def connect() -> "KubeClient":
+Told = Callable[[str, int], None]
+"""Told of the method and status of every request; status 0 where there was no answer."""
+
+
+async def connect(told: Told = lambda method, status: None) -> "KubeClient":
     """Connect with the pod's service account, or with a kubeconfig outside a cluster."""
     configuration = Configuration()
     try:
         load_incluster_config(client_configuration=configuration)
     except ConfigException:
         await load_kube_config(client_configuration=configuration)
-    return KubeClient(ApiClient(configuration))
+    return KubeClient(ApiClient(configuration), told)
 
 
 class KubeClient:
     """The API server by kubernetes.aio."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, told: Told = lambda method, status: None) -> None:
         self._client = client
+        self._told = told
 
     async def close(self) -> None:
         """Close the connections."""
@@ -235,7 +240,9 @@ class KubeClient:
             )
             data: bytes = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            self._told(method, 0)
             raise KubeError(0, "Unreachable", f"the API server did not answer: {error!r}") from error
+        self._told(method, response.status)
         if response.status >= 400:
             raise _error(response.status, data)
         return data

@@ -82,3 +82,8 @@ class OperatorConfig(Model):
         ge=10,
         description="A resource is looked at again after this time even if nothing changed.",
     )
+    liveness_overdue_seconds: int = Field(
+        default=300,
+        ge=60,
+        description="The operator is restarted when a due reconcile has waited for longer than this.",
+    )

@@ -6,14 +6,19 @@ import time
 
 from nightshift.adapters.kube import CHILD_KINDS, KubeClient, KubeError
 from nightshift.api import names
+from nightshift.core.liveness import COMPARISONS_UNTIL_SILENT, Vitals
 from nightshift.runtime.cache import Cache, Key, Object
 from nightshift.runtime.queue import KeyedQueue
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.telemetry import (
+    QUEUE_BACKING_OFF,
     QUEUE_DEPTH,
     QUEUE_OVERDUE_SECONDS,
     RECONCILE_ERRORS,
     RECONCILE_SECONDS,
+    WATCH_EVENTS,
+    Result,
+    error_reason,
 )
 
 logger = logging.getLogger(__name__)
@@ -27,14 +32,29 @@ class Controller:
         self._cache: Cache = reconciler.cache
         self._kube = kube
         self.queue: KeyedQueue[Key] = KeyedQueue()
+        self._untold: dict[str, int] = {}
+        """Comparisons in a row that found changes of a kind of which no watch told anything."""
+
+    def vitals(self, *, leading: bool) -> Vitals:
+        """How the work is going."""
+        return Vitals(
+            leading=leading,
+            overdue_seconds=self.queue.overdue_seconds(),
+            working_seconds=self.queue.working_seconds(),
+            silent_watches=tuple(
+                sorted(kind for kind, count in self._untold.items() if count >= COMPARISONS_UNTIL_SILENT)
+            ),
+        )
 
     def deployment_event(self, kind: str | None, raw: Object) -> None:
         """A watch told of an LLMDeployment."""
+        self._heard(names.KIND)
         key = self._cache.drop_deployment(raw) if kind == "DELETED" else self._cache.put_deployment(raw)
         self.queue.add(key)
 
     def child_event(self, child: str, kind: str | None, raw: Object) -> None:
         """A watch told of an object that carries a deployment's label."""
+        self._heard(child)
         drop = kind == "DELETED"
         key = self._cache.drop_child(child, raw) if drop else self._cache.put_child(child, raw)
         if drop and child == "Pod" and key is not None:
@@ -42,18 +62,32 @@ class Controller:
         if key is not None:
             self.queue.add(key)
 
+    def _heard(self, kind: str) -> None:
+        WATCH_EVENTS.labels(kind=kind).inc()
+        self._untold.pop(kind, None)
+
+    async def fill(self) -> None:
+        """Fill the cache before the first watch."""
+        await self.compare()
+        self._untold.clear()
+
     async def compare(self) -> None:
         """Compare the cache with what the API server lists; look again at what differs."""
         changed: set[Key] = set()
         for api_version, kind in CHILD_KINDS:
             horizon = self._cache.newest(kind)
             listed = await self._kube.list(api_version, kind, names.LABEL_DEPLOYMENT)
-            changed |= self._cache.replace_children(kind, listed, horizon)
+            changed |= self._compared(kind, self._cache.replace_children(kind, listed, horizon))
         horizon = self._cache.newest(names.KIND)
         deployments = await self._kube.list(names.API_VERSION, names.KIND)
-        changed |= self._cache.replace_deployments(deployments, horizon)
+        changed |= self._compared(names.KIND, self._cache.replace_deployments(deployments, horizon))
         for key in changed:
             self.queue.add(key)
+
+    def _compared(self, kind: str, changed: frozenset[Key]) -> frozenset[Key]:
+        if changed:
+            self._untold[kind] = self._untold.get(kind, 0) + 1
+        return changed
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -68,22 +102,23 @@ class Controller:
         while True:
             key = await self.queue.get()
             started = time.perf_counter()
-            failed, again = await self._reconcile(key)
-            RECONCILE_SECONDS.observe(time.perf_counter() - started)
+            result, again = await self._reconcile(key)
+            RECONCILE_SECONDS.labels(result=result).observe(time.perf_counter() - started)
             if again is not None:
                 self.queue.add(key, again)
-            self.queue.done(key, failed)
+            self.queue.done(key, failed=result != "ok")
 
-    async def _reconcile(self, key: Key) -> tuple[bool, float | None]:
+    async def _reconcile(self, key: Key) -> tuple[Result, float | None]:
         try:
-            return False, await self._reconciler.reconcile(key)
+            return "ok", await self._reconciler.reconcile(key)
         except KubeError as error:
-            RECONCILE_ERRORS.labels(reason=error.reason or str(error.status)).inc()
+            RECONCILE_ERRORS.labels(reason=error_reason(error.status)).inc()
             logger.warning("%s/%s: tried again later: %s", *key, error)
         except Exception:
             RECONCILE_ERRORS.labels(reason="Bug").inc()
             logger.exception("%s/%s: a reconcile failed in a way that is a bug of Nightshift", *key)
-        return True, None
+            return "bug", None
+        return "failed", None
 
     async def _compare_now_and_then(self, seconds: float) -> None:
         while True:
@@ -97,4 +132,5 @@ class Controller:
         while True:
             QUEUE_DEPTH.set(self.queue.depth())
             QUEUE_OVERDUE_SECONDS.set(self.queue.overdue_seconds())
+            QUEUE_BACKING_OFF.set(self.queue.backing_off())
             await asyncio.sleep(1)

@@ -10,6 +10,12 @@ from nightshift.api import names
 from nightshift.runtime.controller import Controller
 
 WATCH_SECONDS = 600
+"""The API server ends a watch after this time, and it begins anew."""
+
+WATCH_SILENCE_SECONDS = 70
+"""A watch is begun anew after this time without an event or bookmark; bookmarks come about every 60 s."""
+
+CONNECT_SECONDS = 10
 
 
 def settings() -> kopf.OperatorSettings:
@@ -19,9 +25,12 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.level = logging.CRITICAL
     chosen.scanning.disabled = True
     chosen.peering.standalone = True
-    chosen.networking.connect_timeout = 10
+    chosen.networking.connect_timeout = CONNECT_SECONDS
     chosen.networking.request_timeout = 30
     chosen.watching.server_timeout = WATCH_SECONDS
+    chosen.watching.client_timeout = WATCH_SECONDS + 60
+    chosen.watching.connect_timeout = CONNECT_SECONDS
+    chosen.watching.inactivity_timeout = WATCH_SILENCE_SECONDS
     chosen.watching.chunk_size = 500
     for api_version, kind in CHILD_KINDS:
         group, _, version = api_version.rpartition("/")

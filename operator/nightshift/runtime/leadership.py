@@ -32,13 +32,15 @@ class Leadership:
         self._lease: dict[str, Any] | None = None
         self._renewed = 0.0
         """Local monotonic seconds at which the last attempt began that succeeded: the Lease is at least as young."""
+        self.leading = False
+        """Whether this process acquired the Lease and has not stopped since."""
 
     async def acquire(self) -> None:
         """Return once this process leads; `hold` must run from then on."""
         seconds = RENEW_DEADLINE_SECONDS - RETRY_SECONDS
         while not await self._attempt(seconds):  # noqa: ASYNC110 - no event tells of another's Lease
             await asyncio.sleep(RETRY_SECONDS)
-        LEADER.set(1)
+        self._lead(True)
         logger.info("%s leads", self._identity)
 
     async def hold(self) -> None:
@@ -50,18 +52,22 @@ class Leadership:
             if not held and self._view is not None and self._view.holder not in (None, self._identity):
                 logger.error("%s holds the lease now", self._view.holder)
                 break
-        LEADER.set(0)
+        self._lead(False)
         logger.error("%s stops leading", self._identity)
 
     async def release(self) -> None:
         """Give the Lease up, so that another need not wait for it to expire."""
-        LEADER.set(0)
+        self._lead(False)
         if self._lease is None or self._lease["spec"].get("holderIdentity") != self._identity:
             return
         try:
             await self._kube.replace({**self._lease, "spec": {**self._lease["spec"], "holderIdentity": ""}})
         except KubeError as error:
             logger.warning("The lease was not released: %s", error)
+
+    def _lead(self, leading: bool) -> None:
+        self.leading = leading
+        LEADER.set(leading)
 
     async def _attempt(self, seconds: float) -> bool:
         """Try once, for a bounded time: an answer that comes later than the deadline must not count."""

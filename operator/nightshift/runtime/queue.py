@@ -17,7 +17,8 @@ class KeyedQueue(Generic[K]):
     def __init__(self) -> None:
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
-        self._working: set[K] = set()
+        self._working: dict[K, float] = {}
+        """Keys that are worked on, and since when."""
         self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
         self._counter = 0
@@ -37,7 +38,7 @@ class KeyedQueue(Generic[K]):
         while True:
             key, wait = self._next()
             if key is not None:
-                self._working.add(key)
+                self._working[key] = self._now()
                 del self._due[key]
                 return key
             self._changed.clear()
@@ -51,7 +52,7 @@ class KeyedQueue(Generic[K]):
 
         Worked example: the first failure waits 0.5 s, the second 1 s, the tenth 256 s, later ones 300 s.
         """
-        self._working.discard(key)
+        self._working.pop(key, None)
         if failed:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
@@ -68,6 +69,14 @@ class KeyedQueue(Generic[K]):
         """For how long the oldest due key has been waiting for a worker."""
         waiting = [due for key, due in self._due.items() if key not in self._working]
         return max(0.0, self._now() - min(waiting)) if waiting else 0.0
+
+    def working_seconds(self) -> float:
+        """For how long the key is being worked on that has been for longest."""
+        return self._now() - min(self._working.values()) if self._working else 0.0
+
+    def backing_off(self) -> int:
+        """Keys whose last work failed."""
+        return len(self._failures)
 
     def depth(self) -> int:
         """Keys that are due now."""

@@ -22,7 +22,7 @@ from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.records import record_event
-from nightshift.runtime.telemetry import DEPLOYMENT_READY, WRITES, forget_deployment
+from nightshift.runtime.telemetry import WRITES, forget_deployment, observe_deployment
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ class Reconciler:
 
     async def _write_status(self, body: Mapping[str, Any], current: Status) -> None:
         metadata = body["metadata"]
-        ready = any(item.type == "Ready" and item.status == "True" for item in current.conditions)
-        DEPLOYMENT_READY.labels(namespace=metadata["namespace"], name=metadata["name"]).set(ready)
+        ready = next(item for item in current.conditions if item.type == "Ready")
+        observe_deployment(metadata["namespace"], metadata["name"], ready=ready.status == "True", reason=ready.reason)
         written = current.to_json()
         if body.get("status") == written:
             return

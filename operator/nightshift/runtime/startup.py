@@ -17,18 +17,19 @@ from nightshift.adapters.kube import KubeClient, KubeError, connect
 from nightshift.adapters.registry import Registry
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
+from nightshift.core.liveness import liveness_problem
 from nightshift.runtime import handlers, health
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
 from nightshift.runtime.leadership import Leadership
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
+from nightshift.runtime.telemetry import count_request
 
 logger = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "NIGHTSHIFT_CONFIG"
 LEASE_NAME = "nightshift-operator"
-OVERDUE_SECONDS = 120.0
 _CRD_WAIT_SECONDS = 2.0
 
 
@@ -54,14 +55,14 @@ async def _run(config: OperatorConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    kube = await connect()
+    kube = await connect(count_request)
     session = aiohttp.ClientSession()
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = f"{os.environ.get('POD_NAME', socket.gethostname())}_{os.getpid()}"
     leadership = Leadership(kube, config.namespace, LEASE_NAME, identity)
     reconciler = Reconciler(config, kube, Cache(), Lookups(kube, registry))
     controller = Controller(reconciler, kube)
-    server = await health.serve(lambda: _problem(controller))
+    server = await health.serve(lambda: _problem(controller, leadership, config))
     try:
         return await _lead(kube, leadership, controller, stop)
     finally:
@@ -70,11 +71,8 @@ async def _run(config: OperatorConfig) -> int:
         await kube.close()
 
 
-def _problem(controller: Controller) -> str | None:
-    overdue = controller.queue.overdue_seconds()
-    if overdue > OVERDUE_SECONDS:
-        return f"a reconcile has been overdue for {overdue:.0f} s"
-    return None
+def _problem(controller: Controller, leadership: Leadership, config: OperatorConfig) -> str | None:
+    return liveness_problem(controller.vitals(leading=leadership.leading), config.liveness_overdue_seconds)
 
 
 async def _lead(kube: KubeClient, leadership: Leadership, controller: Controller, stop: asyncio.Event) -> int:
@@ -126,7 +124,7 @@ async def _prepare(kube: KubeClient, controller: Controller) -> None:
     while True:
         try:
             if await kube.served(names.API_VERSION):
-                await controller.compare()
+                await controller.fill()
                 return
             logger.warning("The CustomResourceDefinition of %s is not there yet; install crds/", names.KIND)
         except KubeError as error:

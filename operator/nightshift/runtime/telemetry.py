@@ -1,23 +1,101 @@
-"""The operator's own metrics."""
+"""The operator's own metrics. docs/metrics.md is generated from this file.
+
+Every label has a bounded set of values: what comes from outside is mapped to a known word first.
+"""
 
 import contextlib
+import re
+from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from nightshift import __version__
+
+Result = Literal["ok", "failed", "bug"]
+
 RECONCILE_SECONDS = Histogram(
     "nightshift_reconcile_seconds",
-    "Time of one reconcile of one LLMDeployment.",
+    "Time of one reconcile of one LLMDeployment, by result: ok, failed (tried again with backoff), or bug (a mistake "
+    "of Nightshift, tried again too).",
+    ["result"],
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-RECONCILE_ERRORS = Counter("nightshift_reconcile_errors_total", "Reconciles that failed, by reason.", ["reason"])
-WRITES = Counter("nightshift_api_writes_total", "Writes to the API server, by kind and verb.", ["kind", "verb"])
+RECONCILE_ERRORS = Counter(
+    "nightshift_reconcile_errors_total",
+    "Reconciles that failed and are tried again, by reason: what the API server answered, Unreachable, or Bug.",
+    ["reason"],
+)
+REQUESTS = Counter(
+    "nightshift_api_requests_total",
+    "Requests to the API server, without those of watches, by method and status code; code 0: no answer.",
+    ["method", "code"],
+)
+WRITES = Counter(
+    "nightshift_api_writes_total", "Writes to the API server that were carried out, by kind and verb.", ["kind", "verb"]
+)
 QUEUE_DEPTH = Gauge("nightshift_queue_depth", "LLMDeployments that are due to be reconciled.")
-QUEUE_OVERDUE_SECONDS = Gauge("nightshift_queue_overdue_seconds", "Waiting time of the oldest due LLMDeployment.")
+QUEUE_OVERDUE_SECONDS = Gauge(
+    "nightshift_queue_overdue_seconds",
+    "Time that the oldest due LLMDeployment has been waiting for a worker; /healthz fails past livenessOverdueSeconds.",
+)
+QUEUE_BACKING_OFF = Gauge(
+    "nightshift_queue_backing_off", "LLMDeployments whose last reconcile failed; tried again later each time."
+)
+WATCH_EVENTS = Counter("nightshift_watch_events_total", "What watches told, by kind of object.", ["kind"])
 LEADER = Gauge("nightshift_leader", "1 where this process leads, 0 where it stands by.")
 DEPLOYMENT_READY = Gauge("nightshift_deployment_ready", "1 where the present spec serves.", ["namespace", "name"])
+DEPLOYMENTS = Gauge("nightshift_deployments", "LLMDeployments, by the reason of their condition Ready.", ["reason"])
+BUILD = Gauge("nightshift_build_info", "1; the version stands in the label.", ["version"])
+BUILD.labels(version=__version__).set(1)
+
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
+_STATUS_REASONS = {
+    0: "Unreachable",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+_reasons: dict[tuple[str, str], str] = {}
+
+
+def error_reason(status: int) -> str:
+    """The label of a failed request: a known word, whatever a server or a proxy on the way said.
+
+    Worked examples: 409 is Conflict, 0 Unreachable, 502 ServerError, 418 Refused.
+    """
+    return _STATUS_REASONS.get(status, "ServerError" if status >= 500 else "Refused")
+
+
+def count_request(method: str, status: int) -> None:
+    """Count a request to the API server; status 0 where there was no answer."""
+    REQUESTS.labels(method=method, code=str(status)).inc()
+
+
+def observe_deployment(namespace: str, name: str, *, ready: bool, reason: str) -> None:
+    """Tell how a deployment stands, by its condition Ready."""
+    DEPLOYMENT_READY.labels(namespace=namespace, name=name).set(ready)
+    _move((namespace, name), reason if _REASON.fullmatch(reason) else "Other")
 
 
 def forget_deployment(namespace: str, name: str) -> None:
     """Drop the metrics of a deployment that is gone."""
     with contextlib.suppress(KeyError):
         DEPLOYMENT_READY.remove(namespace, name)
+    _move((namespace, name), None)
+
+
+def _move(key: tuple[str, str], reason: str | None) -> None:
+    """Count a deployment under another reason, or under none any more."""
+    before = _reasons.pop(key, None)
+    if before is not None:
+        DEPLOYMENTS.labels(reason=before).dec()
+    if reason is not None:
+        _reasons[key] = reason
+        DEPLOYMENTS.labels(reason=reason).inc()

@@ -1,0 +1,109 @@
+"""kopf's watches, as configured, against an HTTP server that goes silent."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import kopf
+import pytest
+import yaml
+from aiohttp import web
+
+from nightshift.adapters.kube import CHILD_KINDS, plural
+from nightshift.api import names
+from nightshift.runtime import handlers
+
+KINDS = ((names.API_VERSION, names.KIND), *CHILD_KINDS)
+
+
+class SilentServer:
+    """Discovery and lists as an API server gives them; every watch opens and then says nothing."""
+
+    def __init__(self) -> None:
+        self.watches: Counter[str] = Counter()
+        self.queries: list[dict[str, str]] = []
+        self.again = asyncio.Event()
+        """Set once every kind was watched a second time."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.strip("/")
+        if path == "api":
+            return web.json_response({"versions": ["v1"]})
+        if path == "apis":
+            return web.json_response({"groups": self._groups()})
+        if path.removeprefix("apis/").removeprefix("api/") in {version for version, _ in KINDS}:
+            return web.json_response({"resources": self._resources(path)})
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        self.watches[path] += 1
+        self.queries.append(dict(request.query))
+        if len(self.watches) == len(KINDS) and min(self.watches.values()) >= 2:
+            self.again.set()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        return response
+
+    @staticmethod
+    def _groups() -> list[dict[str, Any]]:
+        found = []
+        for group, version in sorted({tuple(api.split("/")) for api, _ in KINDS if "/" in api}):
+            described = {"groupVersion": f"{group}/{version}", "version": version}
+            found.append({"name": group, "versions": [described], "preferredVersion": described})
+        return found
+
+    @staticmethod
+    def _resources(path: str) -> list[dict[str, Any]]:
+        here = path.removeprefix("apis/").removeprefix("api/")
+        found = [(plural(api, kind), kind) for api, kind in KINDS if api == here]
+        if here == "v1":
+            found.append(("namespaces", "Namespace"))
+        rest: dict[str, Any] = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}
+        return [{"name": name, "kind": kind, **rest} for name, kind in found]
+
+
+async def test_a_watch_that_says_nothing_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = SilentServer()
+    application = web.Application()
+    application.router.add_get("/{path:.*}", server.answer)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    config = tmp_path / "kubeconfig"
+    config.write_text(yaml.safe_dump(kubeconfig(runner.addresses[0][1])))
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    settings, stop = handlers.settings(), asyncio.Event()
+    settings.watching.inactivity_timeout = 0.2
+    registry = handlers.register(cast(Any, None))
+    operator = asyncio.create_task(
+        kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop)
+    )
+    try:
+        await asyncio.wait_for(server.again.wait(), 20)
+    finally:
+        stop.set()
+        await operator
+        await runner.cleanup()
+    assert {query["timeoutSeconds"] for query in server.queries} == {str(handlers.WATCH_SECONDS)}
+    assert {query["allowWatchBookmarks"] for query in server.queries} == {"true"}
+
+
+def kubeconfig(port: int) -> dict[str, Any]:
+    return {
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "test", "user": {}}],
+    }
+
+
+def test_no_timeout_of_a_watch_is_left_open() -> None:
+    chosen = handlers.settings()
+    assert chosen.watching.server_timeout == handlers.WATCH_SECONDS
+    assert chosen.watching.client_timeout is not None
+    assert chosen.watching.client_timeout > handlers.WATCH_SECONDS, "the server ends it first, in good order"
+    assert chosen.watching.inactivity_timeout == handlers.WATCH_SILENCE_SECONDS > 60, "bookmarks come every 60 s"
+    assert chosen.watching.connect_timeout == chosen.networking.connect_timeout == handlers.CONNECT_SECONDS
+    assert chosen.networking.request_timeout == 30
