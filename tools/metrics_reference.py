@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from nightshift.runtime import telemetry
@@ -29,9 +29,14 @@ def own_metrics() -> Iterable[MetricWrapperBase]:
     return sorted(found, key=lambda item: exposed_name(item))
 
 
+def described(metric: MetricWrapperBase) -> Metric:
+    """Name, type and help of a metric."""
+    return next(iter(metric.describe()))
+
+
 def exposed_name(metric: MetricWrapperBase) -> str:
     """The name under which a metric is served; the library keeps counters without their ending."""
-    description = metric.describe()[0]
+    description = described(metric)
     return f"{description.name}_total" if description.type == "counter" else description.name
 
 
@@ -47,6 +52,6 @@ def served_names() -> frozenset[str]:
 
 
 def _row(metric: MetricWrapperBase) -> str:
-    description = metric.describe()[0]
+    description = described(metric)
     labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "-"
     return f"| `{exposed_name(metric)}` | {description.type} | {labels} | {description.documentation} |\n"

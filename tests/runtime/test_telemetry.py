@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from nightshift.runtime import telemetry
-from tools.metrics_reference import exposed_name, own_metrics, served_names
+from tools.metrics_reference import described, exposed_name, own_metrics, served_names
 
 UNITS = ("_seconds", "_total", "_info")
 PLAIN_NUMBERS = frozenset(
@@ -31,7 +31,7 @@ def test_everything_served_is_listed_and_everything_listed_is_served() -> None:
 
 def test_names_carry_their_unit_and_help_is_a_sentence() -> None:
     for metric in own_metrics():
-        name, text = exposed_name(metric), metric.describe()[0].documentation
+        name, text = exposed_name(metric), described(metric).documentation
         assert re.fullmatch(r"nightshift_[a-z_]+", name)
         assert name.endswith(UNITS) or name in PLAIN_NUMBERS, name
         assert text[0].isupper() or text[0].isdigit(), text
