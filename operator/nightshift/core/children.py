@@ -96,7 +96,10 @@ def disruption_budget(owner: LLMDeployment) -> Manifest:
 
 
 def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
-    """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides."""
+    """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides.
+
+    It selects the pods of the deployment's Jobs too; they serve nothing, so nobody reaches anything there.
+    """
     allowed = owner.spec.traffic.allow_from
     clients: list[Any] = [{"podSelector": {}}] if allowed is None else list(allowed)
     operator = {
@@ -108,7 +111,7 @@ def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
         "kind": "NetworkPolicy",
         "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
         "spec": {
-            "podSelector": {"matchLabels": _selector(owner.name)},
+            "podSelector": {"matchLabels": {names.LABEL_DEPLOYMENT: owner.name}},
             "policyTypes": ["Ingress"],
             "ingress": [
                 {

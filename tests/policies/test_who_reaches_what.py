@@ -1,0 +1,98 @@
+"""Who may reach which port: the NetworkPolicies that Nightshift makes and installs, as a table."""
+
+from typing import Any
+
+import pytest
+
+from nightshift.api import names
+from nightshift.core import children
+from nightshift.runtime import health
+from tests.chart.rendering import IMAGE, only, operator_config, rendered
+from tests.support.builders import deployment, model_spec, revision, wanted_of
+from tests.support.network_policy import Endpoint, allowed, pod_endpoint
+from tools.helm import render
+
+BRANCH = {"model": {"uri": "hf://acme/tiny", "revision": "main"}}
+OWN_PEERS = [{"podSelector": {"matchLabels": {"app": "chat"}}}]
+MONITORING = Endpoint("monitoring", {"app": "prometheus"})
+CHART = rendered("metrics scraped")
+CONFIG = operator_config(CHART)
+OPERATOR = pod_endpoint(only(CHART, "Deployment"))
+RIVAL = Endpoint(CONFIG.namespace, {**OPERATOR.labels, "app.kubernetes.io/instance": "another release"})
+SOURCES = {
+    "the operator": OPERATOR,
+    "another release in the operator's namespace": RIVAL,
+    "an operator's namesake elsewhere": Endpoint("elsewhere", OPERATOR.labels),
+    "the scraper": MONITORING,
+    "a pod of the namespace": Endpoint("ml", {"app": "notebook"}),
+    "the chat application": Endpoint("ml", {"app": "chat"}),
+    "an engine of the deployment": Endpoint("ml", names.engine_labels("bot", "r1")),
+    "a pod of another namespace": Endpoint("bank", {"app": "chat"}),
+    "something outside": Endpoint(address="203.0.113.9"),
+    "the kubelet": Endpoint(own_node=True),
+}
+
+
+def policies(spec: dict[str, Any], chart: tuple[dict[str, Any], ...] = CHART) -> list[dict[str, Any]]:
+    made = children.network_policy(deployment(spec), operator_config(chart))
+    return [made, *(item for item in chart if item["kind"] == "NetworkPolicy")]
+
+
+def reach(rules: list[dict[str, Any]], target: Endpoint, port: int) -> set[str]:
+    return {name for name, source in SOURCES.items() if allowed(rules, source, target, port)}
+
+
+ENGINE = pod_endpoint(children.replica_set(deployment(), revision(), 1))
+RESOLVE = pod_endpoint(children.resolve_job(deployment(BRANCH), wanted_of(BRANCH), CONFIG))
+NAMESPACE = {"a pod of the namespace", "the chat application", "an engine of the deployment"}
+ALWAYS = {"the kubelet"}
+OURS = {"the operator", "the scraper"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "target", "port", "expected"),
+    [
+        pytest.param(
+            model_spec(), ENGINE, names.ENGINE_PORT, OURS | NAMESPACE | ALWAYS, id="the engine's API: the namespace"
+        ),
+        pytest.param(
+            model_spec(traffic={"allowFrom": OWN_PEERS}),
+            ENGINE,
+            names.ENGINE_PORT,
+            OURS | {"the chat application"} | ALWAYS,
+            id="the engine's API: whom traffic.allowFrom names",
+        ),
+        pytest.param(
+            model_spec(traffic={"allowFrom": []}),
+            ENGINE,
+            names.ENGINE_PORT,
+            OURS | ALWAYS,
+            id="the engine's API: nobody else where it names nobody",
+        ),
+        pytest.param(model_spec(), ENGINE, 22, ALWAYS, id="any other port of an engine: nobody"),
+        pytest.param(model_spec(), RESOLVE, 22, ALWAYS, id="a Job that fetches: nobody"),
+        pytest.param(
+            model_spec(), OPERATOR, health.PORT, {"the scraper"} | ALWAYS, id="the operator's metrics: the scraper"
+        ),
+        pytest.param(model_spec(), OPERATOR, 22, ALWAYS, id="any other port of the operator: nobody"),
+    ],
+)
+def test_who_reaches(spec: dict[str, Any], target: Endpoint, port: int, expected: set[str]) -> None:
+    assert reach(policies(spec), target, port) == expected
+
+
+def test_without_scrapers_nobody_reads_metrics() -> None:
+    chart = rendered("default values")
+    assert reach(policies(model_spec(), chart), OPERATOR, health.PORT) == ALWAYS
+    assert "the scraper" not in reach(policies(model_spec(), chart), ENGINE, names.ENGINE_PORT)
+
+
+def test_other_deployments_and_pods_of_the_namespace_are_left_open() -> None:
+    rules = policies(model_spec())
+    for labels in ({"app": "notebook"}, names.engine_labels("other", "r1")):
+        assert reach(rules, Endpoint("ml", labels), 80) == set(SOURCES)
+
+
+def test_without_its_policy_the_operator_is_open_and_the_check_would_see_it() -> None:
+    chart = tuple(render((IMAGE, "networkPolicy.enabled=false")))
+    assert reach(policies(model_spec(), chart), OPERATOR, health.PORT) == set(SOURCES)
