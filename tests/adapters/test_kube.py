@@ -196,6 +196,12 @@ async def test_an_empty_list_in_any_spelling(api: FakeApi, client: KubeClient) -
     assert api.requests[0].path_qs == "/api/v1/pods?limit=500"
 
 
+async def test_a_list_of_one_namespace_asks_for_no_more(api: FakeApi, client: KubeClient) -> None:
+    api.says({"items": []})
+    await client.list("apps/v1", "ReplicaSet", namespace="ml")
+    assert api.requests[0].path == "/apis/apps/v1/namespaces/ml/replicasets"
+
+
 async def test_a_list_that_expires_between_pages_may_be_tried_again(api: FakeApi, client: KubeClient) -> None:
     api.says({"metadata": {"continue": "x"}, "items": []})
     api.refuses(410, "Expired")

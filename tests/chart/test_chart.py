@@ -12,7 +12,7 @@ from nightshift.adapters.kube import CHILD_KINDS, plural
 from nightshift.api import names
 from nightshift.api.config import AcceleratorProfile, OperatorConfig
 from nightshift.api.schema import custom_resource_definition
-from nightshift.runtime import health, startup
+from nightshift.runtime import health
 from tests.chart.pod_security import restricted_violations
 from tests.chart.rendering import DIGEST, IMAGE, MONITORED, VARIANTS, only, operator_config, rendered
 from tests.chart.validation import ONLY_WITH_OPERATOR, invalid
@@ -155,7 +155,7 @@ def test_the_operator_may_hold_its_lease_and_no_other(variant: str) -> None:
     assert named == {
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
-        "resourceNames": [startup.LEASE_NAME],
+        "resourceNames": [operator_config(rendered(variant)).lease_name],
         "verbs": ["get", "update"],
     }
     assert unnamed["verbs"] == ["create"]

@@ -10,6 +10,7 @@ import pytest
 
 from nightshift.adapters.kube import CHILD_KINDS, KubeError, plural
 from nightshift.api import names
+from nightshift.api.config import OperatorConfig
 from nightshift.runtime import handlers, startup
 from nightshift.runtime.controller import Controller
 from nightshift.runtime.leadership import Leadership
@@ -36,22 +37,23 @@ class Operator:
 
     def member(self, identity: str) -> Leadership:
         kube = FakeKube(self.harness.server)
-        return Leadership(kube, "nightshift-system", startup.LEASE_NAME, identity)
+        return Leadership(kube, "nightshift-system", self.harness.config.lease_name, identity)
 
-    async def list(self, api_version: str, kind: str, label_selector: str = "") -> Any:
-        return await self.kube.list(api_version, kind, label_selector)
+    async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> Any:
+        return await self.kube.list(api_version, kind, label_selector, namespace)
 
     async def served(self, _: str) -> bool:
         self.looks += 1
         return self.looks > self.served_after
 
     async def lead(self) -> int:
-        return await startup._lead(cast(Any, self), self.leadership, self.controller, self.stop)
+        config = self.harness.config
+        return await startup._lead(cast(Any, self), self.leadership, self.controller, config, self.stop)
 
 
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def watch(_: Controller, stop: asyncio.Event) -> None:
+    async def watch(_: Controller, __: OperatorConfig, stop: asyncio.Event) -> None:
         await stop.wait()
 
     monkeypatch.setattr(startup, "_watch", watch)
@@ -123,7 +125,7 @@ def test_a_process_that_loses_its_lease_ends_with_an_error_and_leaves_the_lease_
 
 
 def test_a_part_that_fails_ends_the_process_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(_: Controller, __: asyncio.Event) -> None:
+    async def broken(_: Controller, __: OperatorConfig, ___: asyncio.Event) -> None:
         await asyncio.sleep(5)
         raise RuntimeError("the watches ended")
 

@@ -62,7 +62,7 @@ class ApiServer:
             copied(raw)
             for where, raw in self._objects.items()
             if (where.api_version, where.kind) == (api_version, kind)
-            and (not label or label in (raw["metadata"].get("labels") or {}))
+            and (not label or selected(label, raw["metadata"].get("labels") or {}))
         ]
 
     def of_kind(self, kind: str) -> list[Object]:
@@ -170,6 +170,19 @@ def copied(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def selected(selector: str, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector of the forms `key`, `!key`, `key=value` and `key!=value` matches."""
+    for part in selector.split(","):
+        key, operator, value = part.partition("!=" if "!=" in part else "=")
+        if not operator:
+            matches = (key.lstrip("!") in labels) is not key.startswith("!")
+        else:
+            matches = (labels.get(key) == value) is (operator == "=")
+        if not matches:
+            return False
+    return True
 
 
 def _merged(live: Any, before: Any, desired: Any) -> Any:

@@ -55,9 +55,10 @@ class FakeKube:
         await self._enter("get", where.kind, where.name)
         return self.server.get(where)
 
-    async def list(self, api_version: str, kind: str, label_selector: str = "") -> list[Object]:
+    async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
         await self._enter("list", kind, "")
-        return self.server.listed(api_version, kind, label_selector)
+        found = self.server.listed(api_version, kind, label_selector)
+        return [raw for raw in found if namespace in ("", raw["metadata"]["namespace"])]
 
     async def apply(self, manifest: Object, field_manager: str, subresource: str = "") -> Object:
         verb, kind, name = subresource or "apply", manifest["kind"], manifest["metadata"]["name"]

@@ -36,6 +36,46 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "nightshift.leaseName" -}}
+{{- printf "%s-operator" (include "nightshift.name" .) -}}
+{{- end -}}
+
+{{/* What the operator may do where LLMDeployments are: in every namespace, or in each of watchNamespaces.
+     Every rule, and why it is needed, is explained in docs/architecture.md. No Secrets, no wildcards. */}}
+{{- define "nightshift.rules" -}}
+- apiGroups: [nightshift.dev]
+  resources: [llmdeployments]
+  verbs: [list, watch]
+- apiGroups: [nightshift.dev]
+  resources: [llmdeployments/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# The progress of model downloads is read from the end of their log.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims, serviceaccounts, services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [controllerrevisions, replicasets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end -}}
+
 {{/* The operator's configuration: the fields of nightshift.api.config.OperatorConfig. Quantities are made strings,
      because a value such as cpu: 2 arrives as a number. */}}
 {{- define "nightshift.config" -}}
@@ -71,4 +111,7 @@ clusterDomain: {{ .Values.clusterDomain | quote }}
 workers: {{ .Values.workers }}
 resyncSeconds: {{ .Values.resyncSeconds }}
 livenessOverdueSeconds: {{ .Values.livenessOverdueSeconds }}
+leaseName: {{ include "nightshift.leaseName" . | quote }}
+watchNamespaces: {{ .Values.watchNamespaces | toJson }}
+labelSelector: {{ .Values.labelSelector | quote }}
 {{- end -}}

@@ -109,8 +109,8 @@ class Kube(Protocol):
     async def get(self, where: Reference) -> Object | None:
         """Read an object; None where there is none."""
 
-    async def list(self, api_version: str, kind: str, label_selector: str = "") -> list[Object]:
-        """All objects of a kind, in all namespaces."""
+    async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
+        """All objects of a kind, of one namespace or of all."""
 
     async def apply(self, manifest: Object, field_manager: str, subresource: str = "") -> Object:
         """Server-side apply of a whole object, taking over conflicting fields."""
@@ -162,10 +162,11 @@ class KubeClient:
                 return None
             raise
 
-    async def list(self, api_version: str, kind: str, label_selector: str = "") -> list[Object]:
-        """All objects of a kind, in all namespaces, page by page."""
+    async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
+        """All objects of a kind, of one namespace or of all, page by page."""
         root = "/api" if "/" not in api_version else "/apis"
-        path = f"{root}/{api_version}/{plural(api_version, kind)}"
+        within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+        path = f"{root}/{api_version}/{within}{plural(api_version, kind)}"
         query = {"limit": str(_PAGE)}
         if label_selector:
             query["labelSelector"] = label_selector

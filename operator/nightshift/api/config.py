@@ -82,6 +82,15 @@ class OperatorConfig(Model):
         ge=10,
         description="A resource is looked at again after this time even if nothing changed.",
     )
+    lease_name: str = Field(
+        default="nightshift-operator", description="Lease that decides which replica of this release leads."
+    )
+    watch_namespaces: tuple[str, ...] = Field(
+        default=(), description="Namespaces whose LLMDeployments are acted on; none named: all of them."
+    )
+    label_selector: str = Field(
+        default="", description="Only LLMDeployments that match this label selector are acted on; empty: all."
+    )
     liveness_overdue_seconds: int = Field(
         default=300,
         ge=60,

@@ -76,13 +76,21 @@ class Controller:
         changed: set[Key] = set()
         for api_version, kind in CHILD_KINDS:
             horizon = self._cache.newest(kind)
-            listed = await self._kube.list(api_version, kind, names.LABEL_DEPLOYMENT)
+            listed = await self._list(api_version, kind, names.LABEL_DEPLOYMENT)
             changed |= self._compared(kind, self._cache.replace_children(kind, listed, horizon))
         horizon = self._cache.newest(names.KIND)
-        deployments = await self._kube.list(names.API_VERSION, names.KIND)
+        selector = self._reconciler.config.label_selector
+        deployments = await self._list(names.API_VERSION, names.KIND, selector)
         changed |= self._compared(names.KIND, self._cache.replace_deployments(deployments, horizon))
         for key in changed:
             self.queue.add(key)
+
+    async def _list(self, api_version: str, kind: str, label_selector: str) -> list[Object]:
+        """All objects of a kind where this operator looks."""
+        found: list[Object] = []
+        for namespace in self._reconciler.config.watch_namespaces or ("",):
+            found += await self._kube.list(api_version, kind, label_selector, namespace)
+        return found
 
     def _compared(self, kind: str, changed: frozenset[Key]) -> frozenset[Key]:
         if changed:

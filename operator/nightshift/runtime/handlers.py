@@ -18,8 +18,12 @@ WATCH_SILENCE_SECONDS = 70
 CONNECT_SECONDS = 10
 
 
-def settings() -> kopf.OperatorSettings:
-    """kopf's settings: only our labelled children are watched, and nothing is posted or patched."""
+def settings(label_selector: str = "") -> kopf.OperatorSettings:
+    """kopf's settings: only our labelled children are watched, and nothing is posted or patched.
+
+    Args:
+        label_selector: Of the LLMDeployments to watch; empty for all. One that stops matching is told as deleted.
+    """
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.posting.level = logging.CRITICAL
@@ -35,6 +39,8 @@ def settings() -> kopf.OperatorSettings:
     for api_version, kind in CHILD_KINDS:
         group, _, version = api_version.rpartition("/")
         chosen.watching.label_selectors[group, version, plural(api_version, kind)] = names.LABEL_DEPLOYMENT
+    if label_selector:
+        chosen.watching.label_selectors[names.GROUP, names.VERSION, names.PLURAL] = label_selector
     return chosen
 
 

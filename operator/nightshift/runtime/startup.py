@@ -29,7 +29,6 @@ from nightshift.runtime.telemetry import count_request
 logger = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "NIGHTSHIFT_CONFIG"
-LEASE_NAME = "nightshift-operator"
 _CRD_WAIT_SECONDS = 2.0
 
 
@@ -59,12 +58,12 @@ async def _run(config: OperatorConfig) -> int:
     session = aiohttp.ClientSession()
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = f"{os.environ.get('POD_NAME', socket.gethostname())}_{os.getpid()}"
-    leadership = Leadership(kube, config.namespace, LEASE_NAME, identity)
+    leadership = Leadership(kube, config.namespace, config.lease_name, identity)
     reconciler = Reconciler(config, kube, Cache(), Lookups(kube, registry))
     controller = Controller(reconciler, kube)
     server = await health.serve(lambda: _problem(controller, leadership, config))
     try:
-        return await _lead(kube, leadership, controller, stop)
+        return await _lead(kube, leadership, controller, config, stop)
     finally:
         await server.cleanup()
         await session.close()
@@ -75,13 +74,15 @@ def _problem(controller: Controller, leadership: Leadership, config: OperatorCon
     return liveness_problem(controller.vitals(leading=leadership.leading), config.liveness_overdue_seconds)
 
 
-async def _lead(kube: KubeClient, leadership: Leadership, controller: Controller, stop: asyncio.Event) -> int:
+async def _lead(
+    kube: KubeClient, leadership: Leadership, controller: Controller, config: OperatorConfig, stop: asyncio.Event
+) -> int:
     """Wait to lead, then work until told to stop (0) or until leadership or a part is lost (1)."""
     stopping = asyncio.create_task(stop.wait())
     if await _first(leadership.acquire(), stopping) is stopping:
         return 0
     holding = asyncio.create_task(leadership.hold())
-    work = asyncio.create_task(_work(kube, controller, stop))
+    work = asyncio.create_task(_work(kube, controller, config, stop))
     try:
         await asyncio.wait({stopping, work, holding}, return_when=asyncio.FIRST_COMPLETED)
         told = stopping.done()
@@ -132,19 +133,20 @@ async def _prepare(kube: KubeClient, controller: Controller) -> None:
         await asyncio.sleep(_CRD_WAIT_SECONDS)
 
 
-async def _work(kube: KubeClient, controller: Controller, stop: asyncio.Event) -> None:
+async def _work(kube: KubeClient, controller: Controller, config: OperatorConfig, stop: asyncio.Event) -> None:
     """Watches and workers; the end of either is the end of both."""
     await _prepare(kube, controller)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())
-        tasks.create_task(_watch(controller, stop))
+        tasks.create_task(_watch(controller, config, stop))
 
 
-async def _watch(controller: Controller, stop: asyncio.Event) -> None:
+async def _watch(controller: Controller, config: OperatorConfig, stop: asyncio.Event) -> None:
     await kopf.operator(
         registry=handlers.register(controller),
-        settings=handlers.settings(),
-        clusterwide=True,
+        settings=handlers.settings(config.label_selector),
+        clusterwide=not config.watch_namespaces,
+        namespaces=config.watch_namespaces,
         standalone=True,
         identity=names.FIELD_MANAGER,  # type: ignore[arg-type]
         stop_flag=stop,
