@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from e2e.cluster import ClusterError
+from e2e.cluster import ClusterError, Settings
 from e2e.setup import DEMO_IMAGES, install_everything, prepare, say
 from e2e.support.client import Client, KubectlError, WaitError, eventually
 from e2e.support.install import restricted_namespace
@@ -45,7 +45,7 @@ def demo() -> int:
         now = time.monotonic()
         times[step], last = round(now - last, 1), now
 
-    client = prepare(DEMO_IMAGES)
+    client = prepare("make demo", DEMO_IMAGES)
     mark("cluster and images")
     install_everything(client)
     mark("helm install --wait")
@@ -64,7 +64,7 @@ def demo() -> int:
     mark("chat")
     print(f"{answer}\n")
     times["in all"] = round(time.monotonic() - started, 1)
-    client.access.home.mkdir(parents=True, exist_ok=True)
+    Settings(client.access.home).make_home()
     Path(client.access.home, TIMES).write_text(json.dumps(times, indent=1))
     say("times in seconds: " + ", ".join(f"{step} {seconds}" for step, seconds in times.items()))
     if answer.strip() != EXPECTED:

@@ -1,6 +1,5 @@
 """Finding helm and rendering the chart with it, without a cluster."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -9,13 +8,12 @@ from typing import Any
 
 import yaml
 
+from e2e.cluster.settings import Settings
 from tools.repository import ROOT
 
 CHART = ROOT / "charts" / "nightshift"
 KUBERNETES_VERSION = "1.34.0"
 """The version that templates are rendered for; the chart asks for 1.30 or newer."""
-
-_DEFAULT_HOME = "/var/lib/nightshift"
 
 
 class HelmError(Exception):
@@ -28,7 +26,7 @@ def find_helm() -> Path:
     Raises:
         HelmError: There is none.
     """
-    own = Path(os.environ.get("NIGHTSHIFT_HOME", _DEFAULT_HOME)) / "bin" / "helm"
+    own = Settings.from_environment().bin / "helm"
     if own.exists():
         return own
     found = shutil.which("helm")

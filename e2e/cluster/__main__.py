@@ -6,16 +6,20 @@ import shlex
 import sys
 from collections.abc import Callable
 
-from . import access, builds, current, lifecycle, packages, remains, selfcheck
+from . import access, builds, current, lifecycle, packages, preflight, reach, remains, selfcheck
 from .settings import ClusterError, Settings, user_kubeconfig
 from .steps import Steps
 from .tools import ALL_MODULES, TOOLS
+
+AS_ROOT = frozenset({"check", "up", "down", "packages", "purge", "selfcheck", "gpus", "kwok"})
+"""What concerns the local cluster itself, not its clients."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="whether this machine can run it; changes nothing")
     commands.add_parser("up", help="start the cluster, or what is missing of it")
     commands.add_parser("down", help="stop it and remove its data; images and binaries stay")
     commands.add_parser("packages", help="install the Debian packages that the cluster and the images need")
@@ -54,13 +58,15 @@ def main() -> int:
 def run_command(arguments: argparse.Namespace, settings: Settings, steps: Steps) -> int:
     """Dispatch; the exit status."""
     chosen = user_kubeconfig(settings)
-    if chosen and arguments.command in {"down", "purge", "gpus", "kwok", "selfcheck"}:
-        raise ClusterError(f"KUBECONFIG names {chosen}, which is not ours to change", "unset KUBECONFIG")
-    if chosen and arguments.command == "up":
-        with steps.step(f"the cluster of {chosen}"):
-            current()
+    if chosen and arguments.command in {"check", "up"}:
+        use_theirs(settings, steps, chosen)
         return 0
+    if chosen and arguments.command in AS_ROOT:
+        raise ClusterError(f"KUBECONFIG names {chosen}, which is not ours to change", "unset KUBECONFIG")
+    if arguments.command in AS_ROOT | {"leftovers"}:
+        preflight.demand_root()
     commands: dict[str, Callable[[], int | None]] = {
+        "check": lambda: check_machine(settings, steps),
         "up": lambda: bring_up(settings, steps),
         "down": lambda: lifecycle.down(settings, steps),
         "purge": lambda: lifecycle.purge(settings, steps),
@@ -75,6 +81,21 @@ def run_command(arguments: argparse.Namespace, settings: Settings, steps: Steps)
         "tidy": lambda: builds.tidy(arguments.modules, settings),
     }
     return commands[arguments.command]() or 0
+
+
+def use_theirs(settings: Settings, steps: Steps, chosen: str) -> None:
+    """Ask the user's cluster whether it answers; of this machine nothing is needed but two clients."""
+    with steps.step("kubectl and helm") as step:
+        step.note = reach.clients(settings)
+    with steps.step(f"the cluster of {chosen}") as step:
+        current()
+        step.note = "answers"
+
+
+def check_machine(settings: Settings, steps: Steps) -> None:
+    """Say what stands in the way of a cluster here."""
+    with steps.step("check the machine"):
+        preflight.check(settings)
 
 
 def bring_up(settings: Settings, steps: Steps) -> None:
@@ -102,7 +123,7 @@ def show_status(settings: Settings) -> int:
 def show_environment(settings: Settings) -> None:
     """Print shell lines."""
     found = access()
-    values = {"NIGHTSHIFT_HOME": str(settings.home), "KUBECONFIG": str(found.kubeconfig)}
+    values = {"NIGHTSHIFT_HOME": str(settings.home), "KUBECONFIG": found.kubeconfig}
     path = os.environ.get("PATH", "").split(os.pathsep)
     if str(settings.bin) not in path:
         values["PATH"] = os.pathsep.join([str(settings.bin), *path])

@@ -8,9 +8,26 @@ from .settings import NETWORK
 GIB = 1024**3
 DISK_TO_BUILD = 12 * GIB
 DISK_TO_RUN = 3 * GIB
-MEMORY = 6 * GIB
 MAX_HOME_LENGTH = 60
 LAYERED_FILE_SYSTEMS = ("overlay", "nfs", "nfs4", "fuse", "9p", "virtiofs", "vboxsf", "cifs")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What is to run on the machine, and what that takes.
+
+    Attributes:
+        what: its name in a refusal.
+        memory_bytes: of the machine in all.
+        disk_bytes: free, besides what the cluster itself takes.
+    """
+
+    what: str
+    memory_bytes: int
+    disk_bytes: int = 0
+
+
+CLUSTER = Needs("the cluster", 6 * GIB)
 
 
 @dataclass(frozen=True)
@@ -21,23 +38,27 @@ class Refusal:
     remedy: str
 
 
-def refusals(facts: Facts, go_needed: tuple[int, int]) -> list[Refusal]:
+def account_refusal(system: str, uid: int) -> Refusal | None:
+    """What is asked before anything is read or written: the system, and who asks."""
+    if system != "Linux":
+        return Refusal(
+            f"the local cluster runs real containers and needs Linux, this is {system}",
+            "run it in a Linux virtual machine, or point KUBECONFIG at a cluster you have",
+        )
+    if uid != 0:
+        return Refusal(
+            "the local cluster starts containers and a network and must run as root",
+            "repeat the command under sudo, or point KUBECONFIG at a cluster you have",
+        )
+    return None
+
+
+def refusals(facts: Facts, go_needed: tuple[int, int], needs: Needs = CLUSTER) -> list[Refusal]:
     """Everything in the way, most basic first; empty when the cluster can start."""
-    if facts.system != "Linux":
-        return [
-            Refusal(
-                f"the local cluster runs real containers and needs Linux, this is {facts.system}",
-                "run it in a Linux virtual machine, or point KUBECONFIG at a cluster you have",
-            )
-        ]
-    if facts.uid != 0:
-        return [
-            Refusal(
-                "the local cluster starts containers and a network and must run as root",
-                "repeat the command under sudo, or point KUBECONFIG at a cluster you have",
-            )
-        ]
-    return [*_build(facts, go_needed), *_room(facts), *_kernel(facts), *_others(facts)]
+    account = account_refusal(facts.system, facts.uid)
+    if account:
+        return [account]
+    return [*_build(facts, go_needed), *_room(facts, needs), *_kernel(facts), *_others(facts)]
 
 
 def _build(facts: Facts, needed: tuple[int, int]) -> list[Refusal]:
@@ -52,21 +73,21 @@ def _build(facts: Facts, needed: tuple[int, int]) -> list[Refusal]:
     return []
 
 
-def _room(facts: Facts) -> list[Refusal]:
+def _room(facts: Facts, needs: Needs) -> list[Refusal]:
     found = []
-    needed = DISK_TO_BUILD if facts.to_build else DISK_TO_RUN
+    needed = needs.disk_bytes + (DISK_TO_BUILD if facts.to_build else DISK_TO_RUN)
     if facts.free_bytes < needed:
         found.append(
             Refusal(
-                f"{facts.home} has {facts.free_bytes / GIB:.1f} GiB free, the cluster needs {needed / GIB:.0f} GiB",
+                f"{facts.home} has {facts.free_bytes / GIB:.1f} GiB free, {needs.what} needs {needed / GIB:.0f} GiB",
                 "free some space, or set NIGHTSHIFT_HOME to a directory on a larger disk",
             )
         )
-    if facts.memory_bytes < MEMORY:
-        has, wants = facts.memory_bytes / GIB, MEMORY / GIB
+    if facts.memory_bytes < needs.memory_bytes:
+        has, wants = facts.memory_bytes / GIB, needs.memory_bytes / GIB
         found.append(
             Refusal(
-                f"the machine has {has:.1f} GiB of memory, the cluster needs {wants:.0f} GiB",
+                f"the machine has {has:.1f} GiB of memory, {needs.what} needs {wants:.0f} GiB",
                 "use a larger machine, or point KUBECONFIG at a cluster you have",
             )
         )

@@ -5,12 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
-from . import builds, checks, configs, facts, fakes, host, images, objects, packages, pki, procfs, remains
+from . import builds, configs, facts, fakes, host, images, objects, packages, pki, preflight, procfs, remains
 from .components import Component, answers, components, ctr
 from .processes import is_running, log_path, read_record, run, start, stop, tail, wait_until, write_atomically
 from .settings import API_SERVER, NODE_NAME, ClusterError, Settings
 from .steps import Steps
-from .tools import CLUSTER_TOOLS, TOOLS, go_needed
+from .tools import CLUSTER_TOOLS, TOOLS
 
 READY_SECONDS = 90.0
 SETTLE_SECONDS = 15.0
@@ -52,13 +52,7 @@ def up(settings: Settings, steps: Steps) -> None:
 
 def _check(settings: Settings, steps: Steps) -> facts.Facts:
     with steps.step("check the machine"):
-        seen = facts.gather(settings)
-        found = checks.refusals(seen, go_needed())
-        if found:
-            raise ClusterError(
-                "; ".join(refusal.problem for refusal in found), "\n  -> ".join(refusal.remedy for refusal in found)
-            )
-    return seen
+        return preflight.check(settings)
 
 
 def _clear_remains(settings: Settings, steps: Steps) -> None:

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import procfs
-from .settings import MARK, NETWORK, ClusterError, Settings
+from .settings import LOOPBACK, MARK, NETWORK, ClusterError, Settings
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,12 +62,18 @@ def is_running(record: Record) -> bool:
     return seen is not None and seen.alive and seen.start_ticks == record.start_ticks
 
 
+def past_proxies(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep what goes to the local cluster away from a proxy; what was exempt stays so."""
+    said = [inherited.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    direct = ",".join(filter(None, dict.fromkeys([*said, LOOPBACK, "localhost", NETWORK])))
+    return {"NO_PROXY": direct, "no_proxy": direct}
+
+
 def environment(settings: Settings, extra: dict[str, str] | None = None) -> dict[str, str]:
     """A small environment of our own, with the mark by which remains are found."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if passed:
-        direct = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost", NETWORK]))
-        passed |= {"NO_PROXY": direct, "no_proxy": direct}
+        passed |= past_proxies(os.environ)
     return {
         "PATH": f"{settings.bin}:{SYSTEM_PATH}",
         "HOME": "/root",
@@ -169,14 +175,27 @@ def _still_there(seen: procfs.Process) -> bool:
     return now is not None and now.alive and now.start_ticks == seen.start_ticks
 
 
-def run(argv: Sequence[str], *, input_text: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    argv: Sequence[str],
+    *,
+    input_text: str | None = None,
+    check: bool = True,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a short command and return its output.
+
+    Args:
+        argv: the command.
+        input_text: for its standard input.
+        check: whether a failure is an error.
+        variables: its environment; by default ours, past proxies, as nearly all commands speak to the local cluster.
 
     Raises:
         ClusterError: it failed, or is not there.
     """
+    inherited = os.environ | past_proxies(os.environ) if variables is None else variables
     try:
-        done = subprocess.run(argv, input=input_text, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, input=input_text, capture_output=True, text=True, env=inherited, check=False)
     except FileNotFoundError as error:
         raise ClusterError(f"`{argv[0]}` is not installed", "run `python -m e2e.cluster up`: it installs it") from error
     if check and done.returncode != 0:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from . import firewall, host, procfs
 from .processes import end, is_running, records, run
@@ -105,16 +106,26 @@ def is_locked(settings: Settings) -> bool:
     return False
 
 
+def _open_lock(settings: Settings) -> TextIO:
+    try:
+        return settings.lock.open("a+")
+    except OSError as error:
+        raise ClusterError(
+            f"{settings.lock} cannot be opened: {error.strerror}",
+            "it belongs to the user who made it: work as that user, or set NIGHTSHIFT_HOME to a directory of yours",
+        ) from error
+
+
 @contextmanager
 def exclusive(settings: Settings, wait_seconds: float = 3600.0) -> Iterator[None]:
     """Let one command at a time change the cluster; a crash releases the lock.
 
     Raises:
-        ClusterError: another command held it for ``wait_seconds``.
+        ClusterError: another command held it for ``wait_seconds``, or the home is not ours to write.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     deadline, told = time.monotonic() + wait_seconds, False
-    with settings.lock.open("a+") as lock:
+    with _open_lock(settings) as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

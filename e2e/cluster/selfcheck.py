@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 from . import images, objects, procfs, remains
-from .processes import read_record, records, run, signal_process, wait_until
+from .processes import past_proxies, read_record, records, run, signal_process, wait_until
 from .settings import ClusterError, Settings
 from .steps import Steps
 
@@ -152,7 +152,9 @@ def _logs(settings: Settings) -> None:
 
 def _port_forward(settings: Settings) -> None:
     argv = [str(settings.bin / "kubectl"), f"--kubeconfig={settings.kubeconfig}", "-n", NAMESPACE]
-    forward = subprocess.Popen([*argv, "port-forward", "service/web", ":80"], stdout=subprocess.PIPE, text=True)
+    argv += ["port-forward", "service/web", ":80"]
+    direct = os.environ | past_proxies(os.environ)
+    forward = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=direct)
     try:
         line = forward.stdout.readline() if forward.stdout else ""
         port = line.split(" -> ")[0].rsplit(":", 1)[-1]

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+SHARED_HOME = Path("/var/lib/nightshift")
 KUBERNETES_VERSION = "1.34.4"
 NODE_NAME = "nightshift"
 BRIDGE = "nightshift0"
@@ -69,6 +71,27 @@ class ClusterError(Exception):
         self.remedy = remedy
 
 
+def kubeconfig_files(text: str) -> list[Path]:
+    """The files that a value of ``KUBECONFIG`` names, as kubectl reads it: separated by ``:``, blanks left out."""
+    return [Path(part).absolute() for part in text.split(os.pathsep) if part]
+
+
+def default_home(environment: Mapping[str, str], uid: int) -> Path:
+    """The home where ``NIGHTSHIFT_HOME`` names none.
+
+    Root's local cluster has ``/var/lib/nightshift``. Without root, or with a cluster of one's own, only clients and
+    records are kept, in the user's cache (``XDG_CACHE_HOME``, by default ``~/.cache``): nothing of the host is touched.
+    """
+    shared = Settings(SHARED_HOME)
+    files = kubeconfig_files(environment.get("KUBECONFIG", ""))
+    if uid == 0 and files in ([], [shared.kubeconfig]):
+        return shared.home
+    cache = environment.get("XDG_CACHE_HOME", "")
+    # The specification says to ignore a path that is not absolute.
+    base = Path(cache) if cache.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".cache"
+    return base / "nightshift"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The directories of one cluster; everything it writes lies below ``home``."""
@@ -77,8 +100,23 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read ``NIGHTSHIFT_HOME`` (default ``/var/lib/nightshift``)."""
-        return cls(Path(os.environ.get("NIGHTSHIFT_HOME") or "/var/lib/nightshift").absolute())
+        """Read ``NIGHTSHIFT_HOME``; :func:`default_home` says what holds without it."""
+        chosen = os.environ.get("NIGHTSHIFT_HOME")
+        return cls(Path(chosen).absolute() if chosen else default_home(os.environ, os.getuid()))
+
+    def make_home(self) -> None:
+        """Make the home directory if it is not there.
+
+        Raises:
+            ClusterError: it cannot be made, or not be written to.
+        """
+        remedy = "set NIGHTSHIFT_HOME to a directory that you may write to"
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ClusterError(f"the directory {self.home} cannot be made: {error.strerror}", remedy) from error
+        if not os.access(self.home, os.W_OK | os.X_OK):
+            raise ClusterError(f"the directory {self.home} may not be written to", remedy)
 
     @property
     def bin(self) -> Path:
@@ -156,9 +194,9 @@ class Settings:
         return f"nightshift-{hashlib.sha256(str(self.home).encode()).hexdigest()[:8]}"
 
 
-def user_kubeconfig(settings: Settings) -> Path | None:
-    """The cluster that the user chose by ``KUBECONFIG``; None when that is the local one or unset."""
-    chosen = os.environ.get("KUBECONFIG")
-    if not chosen or Path(chosen).absolute() == settings.kubeconfig:
+def user_kubeconfig(settings: Settings) -> str | None:
+    """The cluster that the user chose by ``KUBECONFIG``, as its files; None when that is the local one or unset."""
+    files = kubeconfig_files(os.environ.get("KUBECONFIG", ""))
+    if files in ([], [settings.kubeconfig]):
         return None
-    return Path(chosen).absolute()
+    return os.pathsep.join(map(str, files))

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from e2e.cluster.settings import ClusterError, Settings
+from e2e.cluster import preflight
+from e2e.cluster.settings import ClusterError, Settings, user_kubeconfig
 
 from . import locking
 from .building import BASE, Builder
@@ -30,6 +31,8 @@ def main() -> int:
     settings = Settings.from_environment()
     try:
         if arguments.command == "build":
+            if not user_kubeconfig(settings):
+                preflight.demand_root()
             for name, reference in Builder(settings).build(arguments.names, arguments.wait).items():
                 print(f"{name} {reference}")
         elif arguments.command == "reference":

@@ -60,6 +60,7 @@ class Builder:
         names = list(names)
         if user_kubeconfig(self.settings):
             return {name: catalogue.image(name, self.settings) for name in names if name != BASE}
+        self.settings.make_home()
         done: dict[str, str] = {}
         for name in names:
             if name == BASE:
@@ -156,7 +157,7 @@ class Builder:
         return f"{catalogue.prefix()}/{built.repository}:{catalogue.tag(built, inputs.checksum)}"
 
     def _free(self) -> int:
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self.settings.make_home()
         return shutil.disk_usage(self.settings.home).free
 
     def _make_base(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from e2e.cluster.reach import demand_prefix
 from e2e.cluster.settings import DEFAULT_IMAGE_PREFIX, ClusterError, Settings, user_kubeconfig
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
@@ -176,11 +177,6 @@ def image(name: str, settings: Settings | None = None) -> str:
     built = CATALOGUE[name]
     settings = settings or Settings.from_environment()
     if user_kubeconfig(settings):
-        if not os.environ.get("NIGHTSHIFT_IMAGE_PREFIX"):
-            raise ClusterError(
-                "KUBECONFIG names a cluster of yours, and nothing says where it pulls images from",
-                "push the images to a registry and set NIGHTSHIFT_IMAGE_PREFIX, as in registry.example.org/nightshift",
-            )
         own_tag = os.environ.get("NIGHTSHIFT_IMAGE_TAG") or MOVING_TAG
-        return f"{prefix()}/{built.repository}:{f'v{built.version}' if built.version else own_tag}"
+        return f"{demand_prefix()}/{built.repository}:{f'v{built.version}' if built.version else own_tag}"
     return f"{prefix()}/{built.repository}:{tag(built, inputs_of(built, settings).checksum)}"

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from e2e.cluster import preflight
 from e2e.cluster.settings import ClusterError, Settings
 from e2e.cluster.steps import Steps
 
@@ -15,6 +16,7 @@ def main() -> int:
     top.add_subparsers(dest="command", required=True).add_parser("build", help="train what is not there")
     top.parse_args()
     try:
+        preflight.demand_root()
         print(build(Settings.from_environment(), Steps()))
     except ClusterError as error:
         print(f"\n{error}", file=sys.stderr)

@@ -40,7 +40,7 @@ def build(settings: Settings, steps: Steps) -> Path:
         ClusterError: the training failed, or ended with a model that knows too little.
     """
     models = settings.home / "models"
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     with (settings.home / "models.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_current(models):

@@ -1,8 +1,8 @@
 """Fixtures of the stories, the record of what is already green, and the dump on failure."""
 
+import functools
 import hashlib
 import json
-import os
 import re
 import subprocess
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import current
+from e2e.cluster import Settings, current, kubectl
 from e2e.setup import install_everything
 from e2e.stories.world import World
 from e2e.support.client import Client
@@ -37,10 +37,23 @@ def tree_state() -> str:
     return f"{git('rev-parse', 'HEAD').decode().strip()[:12]}-{changed[:8]}"
 
 
+def cluster_identity() -> str:
+    """The cluster by the uid of its namespace kube-system, which lives as long as the cluster does."""
+    return kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}").strip()
+
+
+@functools.cache
+def records() -> Path:
+    """Where the records of stories lie that are green on this tree and on this cluster: another one proves nothing.
+
+    Read once: an edit while stories run does not make their records those of the edited tree.
+    """
+    return Settings.from_environment().home / GREEN / cluster_identity() / tree_state()
+
+
 def _record(item: pytest.Item) -> Path:
-    home = Path(os.environ.get("NIGHTSHIFT_HOME", "/var/lib/nightshift"))
     name = re.sub(r"[^A-Za-z0-9]+", "-", item.nodeid.rpartition("/")[2]).strip("-")
-    return home / GREEN / tree_state() / f"{name}.json"
+    return records() / f"{name}.json"
 
 
 def pytest_configure(config: pytest.Config) -> None:

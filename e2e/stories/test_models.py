@@ -47,8 +47,8 @@ def test_a_missing_model_says_so_and_heals_with_the_right_name(world: World) -> 
 
 @pytest.mark.engine("simulator")
 def test_a_cache_claim_is_filled_once_for_all_replicas(world: World) -> None:
-    world.given("a cache claim and two replicas")
-    cache = {"type": "Claim", "size": "1Gi", "storageClassName": "scratch"}
+    world.given("a cache claim of the cluster's default storage class, and two replicas")
+    cache = {"type": "Claim", "size": "1Gi"}
     world.apply(world.simulated(model={"uri": "hf://nightshift/tiny", "cache": cache}, replicas=2))
     world.becomes_ready(seconds=180)
     jobs = [name for name in world.owned() if name.startswith("Job/tiny-download")]

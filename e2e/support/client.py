@@ -155,7 +155,8 @@ class Client:
     def chat(self, namespace: str, name: str, question: str, model: str | None = None) -> str:
         """Ask a deployment through its Service with the official client."""
         with self.forward(namespace, f"service/{name}", 80) as base:
-            client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60)
+            direct = openai.DefaultHttpxClient(trust_env=False)  # the address is this machine's: no proxy knows it
+            client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60, http_client=direct)
             try:
                 answer = client.chat.completions.create(
                     model=model or name,

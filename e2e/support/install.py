@@ -32,7 +32,7 @@ def values(client: Client, operator_image: str) -> Object:
     return {
         "image": {"repository": repository, "tag": tag},
         "hubEndpoint": HUB_URL,
-        "insecureRegistries": [registry] if client.access.local else [],
+        "insecureRegistries": [registry] if client.access.plain_http else [],
         "engine": {
             "version": "0.32.0",
             "image": f"{client.access.image_prefix}/vllm-cpu",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.checks import DISK_TO_BUILD, DISK_TO_RUN, GIB, MEMORY, refusals
+from e2e.cluster.checks import CLUSTER, DISK_TO_BUILD, DISK_TO_RUN, GIB, Needs, refusals
 from e2e.cluster.facts import (
     Facts,
     Taken,
@@ -20,7 +20,7 @@ GOOD = Facts(
     home=Path("/var/lib/nightshift"),
     go=(1, 26),
     free_bytes=DISK_TO_BUILD,
-    memory_bytes=MEMORY,
+    memory_bytes=CLUSTER.memory_bytes,
     home_file_system="ext4",
     to_build=("etcd",),
 )
@@ -67,6 +67,15 @@ def test_each_obstacle_is_refused_with_its_remedy(change: dict[str, object], pro
 def test_nothing_to_build_needs_no_go_and_less_disk() -> None:
     assert refusals(replace(GOOD, go=None, to_build=(), free_bytes=DISK_TO_RUN), (1, 26)) == []
     assert len(refusals(replace(GOOD, to_build=(), free_bytes=DISK_TO_RUN - 1), (1, 26))) == 1
+
+
+def test_what_is_to_run_is_named_with_its_own_need() -> None:
+    needs = Needs("make demo", 12 * GIB, disk_bytes=20 * GIB)
+    found = refusals(replace(GOOD, memory_bytes=8 * GIB), (1, 26), needs)
+    assert [refusal.problem for refusal in found] == [
+        "/var/lib/nightshift has 12.0 GiB free, make demo needs 32 GiB",
+        "the machine has 8.0 GiB of memory, make demo needs 12 GiB",
+    ]
 
 
 def test_all_obstacles_are_named_at_once() -> None:

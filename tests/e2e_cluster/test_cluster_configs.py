@@ -2,7 +2,9 @@ import base64
 import datetime
 import io
 import json
+import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from cryptography.x509.oid import NameOID
 
 from e2e.cluster import configs, images, objects, pki
 from e2e.cluster.components import Component, components
-from e2e.cluster.settings import PORTS, Settings, user_kubeconfig
+from e2e.cluster.processes import past_proxies
+from e2e.cluster.reach import ClusterAccess
+from e2e.cluster.settings import PORTS, Settings, default_home, user_kubeconfig
 from e2e.cluster.steps import Steps
 
 NOW = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
@@ -177,7 +181,53 @@ def test_the_local_kubeconfig_is_not_the_users_cluster(tmp_path: Path, monkeypat
     monkeypatch.setenv("KUBECONFIG", str(settings.kubeconfig))
     assert user_kubeconfig(settings) is None
     monkeypatch.setenv("KUBECONFIG", "/mine")
-    assert user_kubeconfig(settings) == Path("/mine")
+    assert user_kubeconfig(settings) == "/mine"
+    monkeypatch.setenv("KUBECONFIG", f"/mine:{settings.kubeconfig}::/other")
+    assert user_kubeconfig(settings) == f"/mine:{settings.kubeconfig}:/other"
+
+
+LOCAL_KUBECONFIG = "/var/lib/nightshift/run/kubeconfig"
+
+
+@pytest.mark.parametrize(
+    ("uid", "environment", "home"),
+    [
+        pytest.param(0, {}, "/var/lib/nightshift", id="root's local cluster is the machine's"),
+        pytest.param(0, {"KUBECONFIG": ""}, "/var/lib/nightshift", id="an empty KUBECONFIG names no cluster"),
+        pytest.param(0, {"KUBECONFIG": LOCAL_KUBECONFIG}, "/var/lib/nightshift", id="nor does that of the local one"),
+        pytest.param(0, {"KUBECONFIG": "/mine"}, "/home/ann/.cache/nightshift", id="root with a cluster of their own"),
+        pytest.param(1000, {}, "/home/ann/.cache/nightshift", id="a normal user"),
+        pytest.param(
+            1000,
+            {"KUBECONFIG": LOCAL_KUBECONFIG},
+            "/home/ann/.cache/nightshift",
+            id="a normal user with root's local cluster",
+        ),
+        pytest.param(1000, {"XDG_CACHE_HOME": "/fast"}, "/fast/nightshift", id="the user's cache is where XDG says"),
+        pytest.param(
+            1000, {"XDG_CACHE_HOME": "relative"}, "/home/ann/.cache/nightshift", id="but not at a relative path"
+        ),
+    ],
+)
+def test_the_home_is_the_users_own_unless_it_is_roots_local_cluster(
+    uid: int, environment: dict[str, str], home: str
+) -> None:
+    assert default_home({"HOME": "/home/ann", **environment}, uid) == Path(home)
+
+
+@pytest.mark.parametrize("before", [{}, {"NO_PROXY": "intern"}, {"NO_PROXY": "intern", "no_proxy": "intern"}])
+def test_what_goes_to_the_local_cluster_passes_proxies(before: dict[str, str]) -> None:
+    found = past_proxies(before)
+    assert found["NO_PROXY"] == found["no_proxy"]
+    assert found["NO_PROXY"].split(",")[-3:] == ["127.0.0.1", "localhost", "10.250.0.0/16"]
+    assert found["NO_PROXY"].split(",").count("intern") == min(1, len(before))
+
+
+def test_only_clients_of_the_local_cluster_are_kept_from_proxies(tmp_path: Path) -> None:
+    local = ClusterAccess("/k", Path("kubectl"), Path("helm"), "r", "r/n", plain_http=True, local=True, home=tmp_path)
+    assert "10.250.0.0/16" in local.environment()["NO_PROXY"]
+    theirs = replace(local, local=False)
+    assert theirs.environment() == os.environ | {"KUBECONFIG": "/k"}
 
 
 def test_steps_print_and_keep_their_times(tmp_path: Path) -> None:
