@@ -111,15 +111,17 @@ class Hub:
     Every method raises HubRefused or HubUnavailable; no message of theirs holds the token.
     """
 
-    def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
+    def __init__(self, endpoint: str | None = None, token: str | None = None, field: str = "spec.model") -> None:
         """Set up the client of this process.
 
         Args:
             endpoint: Address of the Hub; default: the public one.
             token: Access token, or None to read as nobody; tokens left on the disk are never used.
+            field: Where uri and revision of what is read stand, for messages.
         """
         self.endpoint = (endpoint or DEFAULT_ENDPOINT).rstrip("/")
         self._token: str | bool = (token or "").strip() or False
+        self.field = field
         self._api = HfApi(endpoint=self.endpoint, token=self._token)
         set_client_factory(_client)
 
@@ -199,7 +201,7 @@ class Hub:
                     raise HubRefused(
                         FetchReason.MODEL_CORRUPT,
                         f"{self.endpoint} sends more bytes of {file.path} of {repository} than it lists; "
-                        "ask its operator to repair it, or choose another spec.model.revision.",
+                        f"ask its operator to repair it, or choose another {self.field}.revision.",
                     )
                 if fresh:
                     target.write(fresh)
@@ -216,7 +218,7 @@ class Hub:
         except HFValidationError as error:
             raise HubRefused(
                 FetchReason.MODEL_NOT_FOUND,
-                f"{repository} is no name of a Hub repository; correct spec.model.uri.",
+                f"{repository} is no name of a Hub repository; correct {self.field}.uri.",
             ) from error
         except HfHubHTTPError as error:
             raise self._refused_or_unavailable(error, repository, revision) from error
@@ -242,18 +244,18 @@ class Hub:
         if isinstance(error, RevisionNotFoundError):
             return HubRefused(
                 FetchReason.MODEL_REVISION_NOT_FOUND,
-                f"Repository {repository} has no branch, tag or commit {revision}; correct spec.model.revision.",
+                f"Repository {repository} has no branch, tag or commit {revision}; correct {self.field}.revision.",
             )
         if isinstance(error, RemoteEntryNotFoundError):
             return HubRefused(
                 FetchReason.MODEL_CORRUPT,
                 f"{self.endpoint} lists a file of {repository} at {revision} that it does not have; "
-                "ask its operator to repair it, or choose another spec.model.revision.",
+                f"ask its operator to repair it, or choose another {self.field}.revision.",
             )
         if isinstance(error, DisabledRepoError):
             return HubRefused(
                 FetchReason.MODEL_ACCESS_DENIED,
-                f"The Hub has disabled repository {repository}; choose another spec.model.uri.",
+                f"The Hub has disabled repository {repository}; choose another {self.field}.uri.",
             )
         if status in (401, 403):
             return HubRefused(FetchReason.MODEL_ACCESS_DENIED, self._denied(repository))
@@ -278,11 +280,11 @@ class Hub:
         if not self._token:
             return (
                 f"Repository {repository} does not exist at {self.endpoint}, or it is private and no token "
-                "was given; correct spec.model.uri or set spec.model.tokenSecretRef."
+                f"was given; correct {self.field}.uri or set spec.model.tokenSecretRef."
             )
         return (
             f"Repository {repository} does not exist at {self.endpoint}, or the token of "
-            "spec.model.tokenSecretRef cannot see it; correct spec.model.uri or the token."
+            f"spec.model.tokenSecretRef cannot see it; correct {self.field}.uri or the token."
         )
 
     def _denied(self, repository: str) -> str:

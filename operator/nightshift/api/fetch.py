@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
 
 
 class FetchReason(StrEnum):
-    """Why a model could not be fetched; each is used as the reason of a condition as it stands."""
+    """Why a model or an adapter could not be fetched; each is used as the reason of a condition as it stands."""
 
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_REVISION_NOT_FOUND = "ModelRevisionNotFound"
@@ -36,6 +36,12 @@ class FetchReason(StrEnum):
     MODEL_CACHE_FULL = "ModelCacheFull"
     MODEL_CACHE_UNUSABLE = "ModelCacheUnusable"
     MODEL_CORRUPT = "ModelCorrupt"
+    ADAPTER_NOT_FOUND = "AdapterNotFound"
+    ADAPTER_ACCESS_DENIED = "AdapterAccessDenied"
+    ADAPTER_UNUSABLE = "AdapterUnusable"
+    ADAPTER_BASE_MISMATCH = "AdapterBaseMismatch"
+    ADAPTER_MODULES_MISMATCH = "AdapterModulesMismatch"
+    ADAPTER_DOWNLOAD_FAILED = "AdapterDownloadFailed"
 
 
 class Resolved(StoredModel):
@@ -56,6 +62,16 @@ class Downloaded(StoredModel):
     bytes: Count = Field(description="Their size together.")
 
 
+class AdapterResolved(StoredModel):
+    """A revision of a LoRA adapter was resolved to a commit, and its configuration read."""
+
+    kind: Literal["AdapterResolved"] = "AdapterResolved"
+    sha: Sha
+    bytes: Count = Field(description="Size of the files that a download would fetch.")
+    rank: Annotated[int, Field(ge=1, le=65536, strict=True)]
+    base: str | None = Field(default=None, max_length=200, description="What it says that it was trained on.")
+
+
 class Failed(StoredModel):
     """Nothing came of it; the message is one sentence or two with the remedy, and holds no secret."""
 
@@ -70,7 +86,7 @@ class Failed(StoredModel):
         return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
 
 
-FetchOutcome: TypeAlias = Resolved | Downloaded | Failed
+FetchOutcome: TypeAlias = Resolved | AdapterResolved | Downloaded | Failed
 """How a fetch container ended."""
 
 

@@ -1,8 +1,8 @@
-"""`python -m nightshift.fetch resolve|download`: the entry of the model containers.
+"""`python -m nightshift.fetch resolve|download|resolve-adapter|adapters`: the entry of the model containers.
 
 Environment: HF_TOKEN (from a Secret, optional), HF_ENDPOINT (another Hub, optional). Exit status: 0 when
 resolved or downloaded, 1 when failed, 2 for wrong arguments. The outcome goes to the termination log and,
-as the last line, to stdout; progress lines go to stdout before it.
+as the last line, to stdout; progress lines go to stdout before it. `adapters` serves until it is stopped.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # within a file nor be watched; nothing may be reported home, and no token on the disk is to be used.
     os.environ.update(dict.fromkeys(_CLIENT_SWITCHES, "1"))
     token = os.environ.pop("HF_TOKEN", "").strip()
+    if arguments.command == "adapters":
+        return _keep_adapters(arguments, token)
     try:
         outcome = _run(arguments, token)
     except Exception:
@@ -48,21 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if isinstance(outcome, Failed) else 0
 
 
-def _run(arguments: argparse.Namespace, token: str) -> FetchOutcome:
+def _token_problem(token: str) -> Failed | None:
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         return Failed(
             reason=FetchReason.MODEL_ACCESS_DENIED,
             message="The Secret of spec.model.tokenSecretRef holds no Hub token: it has characters that no "
             "token has; put the token alone into it.",
         )
+    return None
+
+
+def _run(arguments: argparse.Namespace, token: str) -> FetchOutcome:
+    problem = _token_problem(token)
+    if problem is not None:
+        return problem
     # Imported late: the client reads its settings from the environment while it is imported.
     from nightshift.adapters.hub import Hub
     from nightshift.fetch.download import download
     from nightshift.fetch.resolve import resolve
     from nightshift.fetch.supervise import supervise
 
-    hub = Hub(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     repository = arguments.uri.repository
+    if arguments.command == "resolve-adapter":
+        return _resolve_adapter(arguments, token)
+    hub = Hub(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     if arguments.command == "resolve":
         return supervise(
             lambda meter: resolve(hub, repository, arguments.revision, meter),
@@ -77,6 +89,47 @@ def _run(arguments: argparse.Namespace, token: str) -> FetchOutcome:
         )
     except OSError as error:
         return _cache_failure(error)
+
+
+def _resolve_adapter(arguments: argparse.Namespace, token: str) -> FetchOutcome:
+    from nightshift.adapters.hub import Hub
+    from nightshift.fetch.adapter import as_adapters, resolve_adapter
+    from nightshift.fetch.supervise import supervise
+
+    hub = Hub(os.environ.get("HF_ENDPOINT"), token, field="spec.adapters[]")
+    outcome = supervise(
+        lambda meter: resolve_adapter(hub, arguments.uri.repository, arguments.revision, meter),
+        limit_seconds=arguments.deadline_seconds,
+        report=_report,
+    )
+    return as_adapters(outcome) if isinstance(outcome, Failed) else outcome
+
+
+def _keep_adapters(arguments: argparse.Namespace, token: str) -> int:
+    """Fetch adapters as they are asked for, until the process is told to stop."""
+    from nightshift.adapters.hub import Hub
+    from nightshift.fetch.adapter import as_adapters, check, select_adapter
+    from nightshift.fetch.download import download
+    from nightshift.fetch.sidecar import Keeper, serve
+    from nightshift.fetch.supervise import supervise
+
+    hub = Hub(os.environ.get("HF_ENDPOINT"), token, field="spec.adapters[]")
+
+    def fetch(repository: str, sha: str, directory: Path) -> FetchOutcome:
+        outcome = _token_problem(token) or supervise(
+            lambda meter: download(hub, repository, sha, directory, meter, select_adapter),
+            limit_seconds=arguments.stall_seconds,
+            report=_report,
+        )
+        outcome = as_adapters(outcome) if isinstance(outcome, Failed) else outcome
+        _say(to_line(outcome))
+        return outcome
+
+    keeper = Keeper(arguments.to, fetch, lambda directory: check(directory, arguments.base))
+    server = serve(keeper, arguments.port)
+    threading.Thread(target=server.serve_forever, name="adapters-http", daemon=True).start()
+    keeper.run()
+    return 0
 
 
 def _cache_failure(error: OSError) -> Failed:
@@ -123,6 +176,14 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument(
         "--stall-seconds", type=_positive, default=600.0, help="give up after so long without a byte (default: 600)"
     )
+    resolve_adapter = commands.add_parser("resolve-adapter", parents=[common], help="name the commit of an adapter")
+    resolve_adapter.add_argument("--revision", default="main", help="branch, tag or commit (default: main)")
+    resolve_adapter.add_argument("--deadline-seconds", type=_positive, default=60.0, help="give up after (default: 60)")
+    adapters = commands.add_parser("adapters", help="fetch adapters as they are asked for, until stopped")
+    adapters.add_argument("--to", type=Path, required=True, help="directory, one below it per commit")
+    adapters.add_argument("--base", type=Path, required=True, help="directory of the base model")
+    adapters.add_argument("--port", type=int, required=True, help="port that PUT /adapters is answered on")
+    adapters.add_argument("--stall-seconds", type=_positive, default=120.0, help="as for download (default: 120)")
     return parser
 
 

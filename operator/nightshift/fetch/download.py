@@ -11,10 +11,10 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,7 +50,11 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 _PATHS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
 
-def download(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter) -> Downloaded:
+Choice: TypeAlias = Callable[[str, Iterable[HubFile]], tuple[HubFile, ...]]
+"""Of a repository's files, those to fetch; raises HubRefused where there are none."""
+
+
+def download(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter, choose: Choice = select) -> Downloaded:
     """Fetch a commit, unless the directory holds all of it.
 
     Raises:
@@ -63,16 +67,16 @@ def download(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter)
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory, meter):
             try:
-                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter)
+                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose)
             except FileNotFoundError:
                 # Where locks do nothing, another download that was first has cleared up: look again.
-                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter)
+                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose)
     return manifest.outcome()
 
 
-def _fetch(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter) -> Manifest:
+def _fetch(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter, choose: Choice) -> Manifest:
     meter.phase = Phase.ASKING
-    files = select(repository, retrying(meter, lambda: hub.list_files(repository, sha)))
+    files = choose(repository, retrying(meter, lambda: hub.list_files(repository, sha)))
     _clear_way(directory, [file.path for file in files])
     _check_space(directory, files)
     meter.phase = Phase.DOWNLOADING
@@ -181,7 +185,7 @@ def _fetch_file(hub: Hub, repository: str, sha: str, directory: Path, file: HubF
     raise HubRefused(
         FetchReason.MODEL_CORRUPT,
         f"File {file.path} of {repository} at {sha} arrives with another content than the Hub lists; check "
-        "proxies on the way to the Hub, or choose another spec.model.revision.",
+        f"proxies on the way to the Hub, or choose another {hub.field}.revision.",
     )
 
 
