@@ -91,6 +91,7 @@ class ApiServer:
         if live is None and (subresource or wanted_uid):
             raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
         before = self._applied.get((where, manager), {})
+        manifest = {**manifest, "metadata": {key: item for key, item in manifest["metadata"].items() if key != "uid"}}
         self._applied[(where, manager)] = copied(manifest)
         if live is None:
             return self.create({key: value for key, value in manifest.items() if key != "status"})

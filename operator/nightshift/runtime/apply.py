@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from nightshift.adapters.kube import Kube, KubeError, Reference, reference
 from nightshift.api import names
@@ -57,10 +58,20 @@ async def _apply(item: Apply, deployment: LLMDeployment, kube: Kube, cache: Cach
         existing = await kube.get(reference(item.manifest))
         if existing is not None and not is_owned(existing, deployment.uid):
             return still_leaving(kind, name) if is_left_over(existing, deployment.name) else name_taken(kind, name)
-    applied = await kube.apply(item.manifest, names.FIELD_MANAGER)
+    manifest = item.manifest if item.create else _of_known(item.manifest, deployment, cache)
+    applied = await kube.apply(manifest, names.FIELD_MANAGER)
     WRITES.labels(kind=kind, verb="apply").inc()
     cache.put_child(kind, applied)
     return None
+
+
+def _of_known(manifest: dict[str, Any], deployment: LLMDeployment, cache: Cache) -> dict[str, Any]:
+    """The manifest for exactly the object that is known: a stranger that took its name since is refused."""
+    children = cache.children((deployment.namespace, deployment.name))
+    known = children.get((manifest["kind"], manifest["metadata"]["name"]))
+    if known is None:
+        return manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": known["metadata"]["uid"]}}
 
 
 async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_status
 from nightshift.api.status import Status
+from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
 from nightshift.core.events import EventNote, events
 from nightshift.core.observed import observe
 from nightshift.core.plan import plan
@@ -35,6 +36,8 @@ class Reconciler:
     kube: Kube
     cache: Cache
     lookups: Lookups
+    quarrels: dict[Key, dict[tuple[str, str], Quarrel]] = field(default_factory=dict)
+    """Objects that others change against us, by deployment, kind and name."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one LLMDeployment a step forward.
@@ -48,6 +51,7 @@ class Reconciler:
         body = self.cache.deployment(key)
         if body is None or "deletionTimestamp" in body["metadata"]:
             forget_deployment(*key)
+            self.quarrels.pop(key, None)
             return None
         try:
             deployment = parse(body)
@@ -62,15 +66,25 @@ class Reconciler:
         progress = self.lookups.progress(deployment.namespace)
         observed = observe(deployment.uid, self.cache.children(key), self.lookups.images, progress)
         decided = plan(deployment, observed, self.config, now)
+        moment = asyncio.get_running_loop().time()
+        decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         outcome = await execute(decided, deployment, self.kube, self.cache)
         if outcome.cause is not None:
             decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
         current = status(deployment, observed, decided, self.config, now)
         await self._write_status(body, current)
-        for note in events(deployment.status, current, decided):
+        notes = () if outcome.cause is not None else tuple(self._set_back(key, item, moment) for item in taken)
+        for note in (*events(deployment.status, current, decided), *notes):
             await record_event(self.kube, body, note, now)
         await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in decided.requests))
         return self._next(decided)
+
+    def _set_back(self, key: Key, taken: Taken, moment: float) -> EventNote:
+        """Remember that fields were set back; the Event about it."""
+        known = self.quarrels.setdefault(key, {})
+        quarrel = corrected(known.get((taken.kind, taken.name), Quarrel()), moment)
+        known[(taken.kind, taken.name)] = quarrel
+        return taken_note(taken, quarrel)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""

@@ -1,0 +1,166 @@
+"""Others at our objects: fields set back with their names told, quarrels slowed down, strangers left alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from nightshift.adapters.kube import KubeError, Object, Reference, reference
+from nightshift.api import names
+from nightshift.core.contest import FREE_CORRECTIONS
+from tests.support.builders import HUB_MODEL, SHA, model_spec
+from tests.support.harness import Harness
+from tests.support.virtual_time import run
+
+SERVICE = Reference("v1", "Service", "ml", "bot")
+ON_CLAIM = {"model": {"uri": HUB_MODEL, "revision": SHA, "cache": {"type": "Claim", "size": "9Gi"}}}
+BRANCH = {"model": {"uri": HUB_MODEL, "revision": "main"}}
+
+
+def edit(harness: Harness, manager: str = "kubectl-edit") -> None:
+    """Somebody makes the Service one of another type."""
+
+    def change(raw: Object) -> None:
+        raw["spec"]["type"] = "NodePort"
+        entry = {"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:type": {}}}}
+        raw["metadata"]["managedFields"] = [entry]
+
+    harness.server.change(SERVICE, change)
+
+
+def live(harness: Harness) -> Object:
+    found = harness.server.get(SERVICE)
+    assert found is not None
+    return found
+
+
+def contests(harness: Harness) -> list[str]:
+    return [reason for _, reason in harness.events() if reason.startswith("Fields")]
+
+
+def test_a_field_that_somebody_changed_is_set_back_and_the_event_names_both() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        edit(harness)
+        await harness.settle()
+        assert live(harness)["spec"]["type"] == "ClusterIP"
+        assert contests(harness) == ["FieldsTakenBack"]
+        message: str = harness.server.of_kind("Event")[-1]["message"]
+        assert message.startswith("kubectl-edit changed .spec.type of Service bot; Nightshift set it back.")
+        await harness.reconcile()
+        assert contests(harness) == ["FieldsTakenBack"], "told once"
+        assert harness.condition("Ready") == ("True", "Serving")
+
+    run(story())
+
+
+def test_somebody_who_changes_it_again_at_once_makes_no_hot_loop() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        writes = harness.writes()
+        waits = []
+        for _ in range(60 * 60):
+            edit(harness, "argocd-controller")
+            waits.append(await harness.reconcile())
+            await asyncio.sleep(1)
+        services = [write for write in harness.server.writes[writes:] if write.kind == "Service"]
+        assert FREE_CORRECTIONS < len(services) <= 15, "an hour of a change every second"
+        assert contests(harness)[:4] == ["FieldsTakenBack", "FieldsTakenBack", "FieldsContested", "FieldsContested"]
+        assert len(contests(harness)) == len(services)
+        assert all(wait is not None and wait <= harness.config.resync_seconds for wait in waits)
+        await asyncio.sleep(3600)
+        harness.dirty = True
+        await harness.settle()
+        assert live(harness)["spec"]["type"] == "ClusterIP", "it is not given up"
+
+    run(story())
+
+
+def test_a_quarrel_is_forgotten_with_its_deployment() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        edit(harness)
+        await harness.settle()
+        assert harness.reconciler.quarrels
+        harness.server.remove(Reference(names.API_VERSION, names.KIND, "ml", "bot"))
+        await harness.settle()
+        assert harness.reconciler.quarrels == {}
+
+    run(story())
+
+
+def test_a_correction_that_is_refused_is_not_told_as_done() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        edit(harness)
+        denied = KubeError(422, "Invalid", "no.")
+        harness.kube.failing = lambda verb, kind, name: denied if (verb, kind) == ("apply", "Service") else None
+        await harness.reconcile()
+        assert contests(harness) == []
+
+    run(story())
+
+
+def test_a_stranger_that_took_the_name_between_look_and_write_is_not_adopted() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        edit(harness)
+        stranger = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bot", "namespace": "ml"}, "spec": {}}
+
+        async def replaced() -> None:
+            harness.kube.before_request = None
+            harness.server.unwatch(harness._tell)
+            harness.server.remove(SERVICE)
+            harness.server.create(stranger)
+
+        harness.kube.before_request = replaced
+        with pytest.raises(KubeError, match="UID"):
+            await harness.reconcile()
+        assert live(harness)["spec"].get("selector") is None
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        pytest.param(spec, kind, id=kind if label is None else f"{kind}, {label}")
+        for spec, kind, label in [
+            (model_spec(), "ServiceAccount", None),
+            (model_spec(), "NetworkPolicy", None),
+            (model_spec(), "Service", None),
+            (model_spec(), "PodDisruptionBudget", None),
+            (model_spec(), "ControllerRevision", None),
+            (model_spec(), "ReplicaSet", None),
+            (ON_CLAIM, "PersistentVolumeClaim", None),
+            (ON_CLAIM, "Job", "that downloads"),
+            (BRANCH, "Job", "that resolves"),
+        ]
+    ],
+)
+def test_a_foreign_object_of_any_kind_is_left_alone_and_named(spec: dict[str, Any], kind: str) -> None:
+    async def story() -> None:
+        wanted = next(raw for raw in await names_made(spec) if raw["kind"] == kind)
+        harness = Harness(None)
+        foreign = {**wanted, "metadata": {"name": wanted["metadata"]["name"], "namespace": "ml"}}
+        before = harness.server.create(foreign)
+        body = {"apiVersion": names.API_VERSION, "kind": names.KIND, "spec": spec}
+        harness.server.create({**body, "metadata": {"name": "bot", "namespace": "ml"}})
+        for _ in range(6):
+            await harness.reconcile()
+        assert harness.server.get(reference(before)) == before
+        assert harness.condition("Ready") == ("False", "NameTaken")
+        assert harness.condition("Stalled") == ("True", "NameTaken")
+        message = next(item.message for item in harness.status().conditions if item.type == "Stalled")
+        assert f"{kind} {wanted['metadata']['name']} exists already and is not Nightshift's" in message
+
+    run(story())
+
+
+async def names_made(spec: dict[str, Any]) -> list[Object]:
+    """What is made of a spec, as it is applied for the first time."""
+    harness = Harness(spec)
+    made: list[Object] = []
+    harness.server.watch(lambda event, raw: made.append(raw) if event == "ADDED" else None)
+    await harness.settle()
+    return [{key: raw[key] for key in raw if key != "status"} for raw in made]
