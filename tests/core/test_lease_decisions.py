@@ -4,11 +4,13 @@ from nightshift.core.lease import (
     LEASE_SECONDS,
     RENEW_DEADLINE_SECONDS,
     RETRY_SECONDS,
+    WRITE_MARGIN_SECONDS,
     LeaseStep,
     LeaseView,
     lease_step,
     must_stop,
     observe_lease,
+    write_seconds,
 )
 
 
@@ -42,3 +44,19 @@ def test_a_leader_stops_before_anybody_may_take_over() -> None:
     assert not must_stop(0.0, RENEW_DEADLINE_SECONDS - 0.1)
     assert must_stop(0.0, RENEW_DEADLINE_SECONDS)
     assert RENEW_DEADLINE_SECONDS + RETRY_SECONDS < LEASE_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("renewed", "now", "left"),
+    [
+        pytest.param(0.0, 3.0, 8.0, id="renewed 3 s ago"),
+        pytest.param(0.0, LEASE_SECONDS - WRITE_MARGIN_SECONDS, 0.0, id="the margin is all that is left"),
+        pytest.param(0.0, 60.0, -49.0, id="long over"),
+    ],
+)
+def test_how_long_a_write_may_go_on(renewed: float, now: float, left: float) -> None:
+    assert write_seconds(renewed, now) == left
+
+
+def test_a_write_that_may_begin_has_time_left() -> None:
+    assert write_seconds(0.0, RENEW_DEADLINE_SECONDS) > 0

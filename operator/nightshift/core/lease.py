@@ -16,6 +16,9 @@ RENEW_DEADLINE_SECONDS = 8.0
 
 RETRY_SECONDS = 2.0
 
+WRITE_MARGIN_SECONDS = 1.0
+"""A write is given up so long before the lease may be taken over: requests under way need a moment to end."""
+
 
 @dataclass(frozen=True)
 class LeaseView:
@@ -64,3 +67,11 @@ def lease_step(view: LeaseView | None, identity: str, now: float) -> LeaseStep:
 def must_stop(last_renewed: float, now: float) -> bool:
     """Whether a leader that last renewed at a monotonic second has to stop leading."""
     return now - last_renewed >= RENEW_DEADLINE_SECONDS
+
+
+def write_seconds(last_renewed: float, now: float) -> float:
+    """For how long a write that is under way may go on, as the lease stands; zero or less: not at all.
+
+    Worked example: renewed 3 s ago, a lease of 12 s and a margin of 1 s leave 8 s.
+    """
+    return LEASE_SECONDS - WRITE_MARGIN_SECONDS - (now - last_renewed)

@@ -15,6 +15,7 @@ from nightshift.core.lease import (
     lease_step,
     must_stop,
     observe_lease,
+    write_seconds,
 )
 from nightshift.runtime.telemetry import LEADER
 
@@ -54,6 +55,14 @@ class Leadership:
                 break
         self._lead(False)
         logger.error("%s stops leading", self._identity)
+
+    def may_write(self) -> bool:
+        """Whether a write may begin now."""
+        return self.leading and not must_stop(self._renewed, self._now())
+
+    def write_seconds(self) -> float:
+        """For how long a write that is under way may go on."""
+        return write_seconds(self._renewed, self._now()) if self.leading else 0.0
 
     async def release(self) -> None:
         """Give the Lease up, so that another need not wait for it to expire."""

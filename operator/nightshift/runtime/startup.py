@@ -21,6 +21,7 @@ from nightshift.core.liveness import liveness_problem
 from nightshift.runtime import handlers, health
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.fencing import fenced
 from nightshift.runtime.leadership import Leadership
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
@@ -59,7 +60,7 @@ async def _run(config: OperatorConfig) -> int:
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = f"{os.environ.get('POD_NAME', socket.gethostname())}_{os.getpid()}"
     leadership = Leadership(kube, config.namespace, config.lease_name, identity)
-    reconciler = Reconciler(config, kube, Cache(), Lookups(kube, registry))
+    reconciler = Reconciler(config, fenced(kube, leadership), Cache(), Lookups(kube, registry))
     controller = Controller(reconciler, kube)
     server = await health.serve(lambda: _problem(controller, leadership, config))
     try:
