@@ -228,7 +228,14 @@ async def test_the_end_of_a_log_is_read_as_text(api: FakeApi, client: KubeClient
     assert await client.log_tail("ml", "bot-1", "model-download", 5) == "one\ntwo \ufffd\n"
     assert api.requests[0].path == "/api/v1/namespaces/ml/pods/bot-1/log"
     query = dict(api.requests[0].query)
-    assert (query["container"], query["tailLines"], query["limitBytes"]) == ("model-download", "5", "65536")
+    assert (query["container"], query["tailLines"], query["limitBytes"]) == ("model-download", "5", "524288")
+    assert "previous" not in query
+
+
+async def test_the_log_of_a_container_that_ended_is_asked_for(api: FakeApi, client: KubeClient) -> None:
+    api.answers.append(web.Response(body=b"gone\n"))
+    assert await client.log_tail("ml", "bot-1", "engine", 5, previous=True) == "gone\n"
+    assert api.requests[0].query["previous"] == "true"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from nightshift.api import names
 from nightshift.api.fetch import Downloaded, Failed, FetchReason
-from nightshift.core.causes import Cause, job_cause, name_taken, pod_cause, refused_object, revision_cause
-from nightshift.core.observed import Observed, PodFacts, ReplicaSetFacts
+from nightshift.core.causes import pod_cause
+from nightshift.core.observed import PodFacts
 from tests.support.builders import SHA, container, pod
 
 DENIED = Failed(reason=FetchReason.MODEL_ACCESS_DENIED, message="acme/tiny is gated. Set model.tokenSecretRef.")
@@ -21,9 +22,16 @@ def waiting(reason: str, message: str = "") -> PodFacts:
 
 
 def ended(
-    message: str = "", *, name: str = names.ENGINE_CONTAINER, code: int = 1, reason: str = "Error", restarts: int = 1
+    message: str = "",
+    *,
+    name: str = names.ENGINE_CONTAINER,
+    code: int = 1,
+    reason: str = "Error",
+    restarts: int = 1,
+    **more: Any,
 ) -> PodFacts:
-    item = container(name, exit_code=code, termination_reason=reason, termination_message=message, restarts=restarts)
+    values = {"exit_code": code, "termination_reason": reason, "termination_message": message, "restarts": restarts}
+    item = container(name, **(values | more))
     return pod(containers=(item,))
 
 
@@ -42,7 +50,7 @@ def unschedulable(message: str) -> PodFacts:
             ),
             "ImagePullFailed",
             False,
-            ["v9.9.9: not found", "engine.image", "imagePullSecrets"],
+            ["v9.9.9: not found", "engine.image", "engine.version"],
             id="an image that cannot be pulled",
         ),
         pytest.param(
@@ -110,7 +118,147 @@ def unschedulable(message: str) -> PodFacts:
         pytest.param(
             ended(restarts=3), "EngineCrashed", True, ["(3 restarts). See"], id="a third crash without a word"
         ),
-        pytest.param(unschedulable(NO_GPU), "NoGpuCapacity", False, [NO_GPU, "Add a node"], id="no free GPU"),
+        pytest.param(
+            ended(restarts=3, running_since="2026-03-01T12:09:00Z"),
+            "EngineCrashed",
+            False,
+            ["(3 restarts). It was started again. See"],
+            id="an engine that crashed three times in its life and runs again",
+        ),
+        pytest.param(
+            ended(restarts=7, waiting_reason="CrashLoopBackOff"),
+            "EngineCrashed",
+            True,
+            ["(7 restarts)"],
+            id="an engine that waits to be started for the eighth time",
+        ),
+        pytest.param(
+            ended(restarts=7, waiting_reason="ContainerCreating"),
+            "EngineCrashed",
+            False,
+            [],
+            id="an engine whose pod is being made anew on its node",
+        ),
+        pytest.param(
+            ended(code=0, waiting_reason="CrashLoopBackOff"),
+            "EngineCrashed",
+            False,
+            ["ended with code 0", "remove arguments such as --help"],
+            id="an engine that ends by itself",
+        ),
+        pytest.param(
+            ended(code=137, ran_seconds=60.0, start_deadline_seconds=60.0, waiting_reason="CrashLoopBackOff"),
+            "EngineStartTooSlow",
+            False,
+            ["engine.startDeadlineSeconds (60 s)", "Raise engine.startDeadlineSeconds"],
+            id="an engine that was stopped at its start deadline",
+        ),
+        pytest.param(
+            ended(code=137, ran_seconds=3.0, start_deadline_seconds=60.0, waiting_reason="CrashLoopBackOff"),
+            "EngineCrashed",
+            False,
+            ["code 137"],
+            id="an engine that was killed before its start deadline",
+        ),
+        pytest.param(
+            ended(
+                reason="StartError",
+                code=128,
+                message='failed to create containerd task: exec: "vllm": executable file not found in $PATH: unknown',
+            ),
+            "ImageUnsuitable",
+            True,
+            ["executable file not found", "entry point"],
+            id="an image without vLLM",
+        ),
+        pytest.param(
+            ended(reason="StartError", code=128, name="sidecar", message="mounting /etc: not a directory"),
+            "PodConfigInvalid",
+            True,
+            ["cannot be started: mounting /etc", "podTemplate"],
+            id="a sidecar that cannot be started",
+        ),
+        pytest.param(
+            ended("kept hf_abcdefgh1234 and Bearer abc.def-ghi"),
+            "EngineCrashed",
+            False,
+            ["kept [redacted] and [redacted]"],
+            id="a crash that would show secrets",
+        ),
+        pytest.param(
+            waiting(
+                "ErrImagePull",
+                "pull access denied, repository does not exist or may require authorization: "
+                "server message: insufficient_scope: authorization failed",
+            ),
+            "ImagePullFailed",
+            False,
+            ["asks for a login", "kubernetes.io/dockerconfigjson", "podTemplate.imagePullSecrets"],
+            id="an image that needs a login",
+        ),
+        pytest.param(
+            waiting("ImagePullBackOff", "dial tcp: lookup registry.example: no such host"),
+            "ImagePullFailed",
+            False,
+            ["reachable from the node"],
+            id="a registry that the node does not reach",
+        ),
+        pytest.param(
+            waiting("CreateContainerConfigError", "couldn't find key token in Secret ml/hub"),
+            "PodConfigInvalid",
+            True,
+            ["Add the key token to the Secret ml/hub"],
+            id="a key that is missing in a secret",
+        ),
+        pytest.param(
+            waiting("CreateContainerError", "container create failed: bad rootfs"),
+            "PodConfigInvalid",
+            True,
+            ["bad rootfs", "podTemplate"],
+            id="a container that cannot be created for another reason",
+        ),
+        pytest.param(
+            waiting(
+                "RunContainerError",
+                "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, "
+                "please update your driver to a newer version, or use an earlier cuda container: unknown",
+            ),
+            "CudaDriverMismatch",
+            True,
+            ["unsatisfied condition: cuda>=13.0", "Update the driver"],
+            id="a driver that is too old for the image, as the container runtime says",
+        ),
+        pytest.param(
+            pod(node="gpu-1", containers_ready=True, containers=(container(running_since="x", ready=True),)),
+            "NodeNotReady",
+            False,
+            ["Node gpu-1 does not report", "kubectl describe node"],
+            id="a node that is lost",
+        ),
+        pytest.param(
+            pod(phase="Failed", failure_reason="Evicted", failure_message="The node was low on resource: memory."),
+            "PodEvicted",
+            False,
+            ["low on resource: memory", "podTemplate.resources.requests"],
+            id="an eviction",
+        ),
+        pytest.param(
+            pod(phase="Failed", failure_reason="UnexpectedAdmissionError", failure_message="no healthy devices"),
+            "PodRejected",
+            False,
+            ["UnexpectedAdmissionError: no healthy devices", "device plugin"],
+            id="a node that refuses the pod",
+        ),
+        pytest.param(
+            unschedulable(NO_GPU),
+            "NoGpuCapacity",
+            False,
+            [
+                "2 Insufficient nvidia.com/gpu. Missing: nvidia.com/gpu: add a node",
+                "a toleration of {node-role.kubernetes.io/control-plane: }: add it to podTemplate.tolerations",
+            ],
+            id="no free GPU",
+        ),
         pytest.param(
             unschedulable("0/1 nodes are available: 1 Insufficient gpu.intel.com/i915. preemption: none."),
             "NoGpuCapacity",
@@ -129,7 +277,7 @@ def unschedulable(message: str) -> PodFacts:
             unschedulable("0/1 nodes are available: 1 Insufficient memory. preemption: none."),
             "Unschedulable",
             False,
-            ["Insufficient memory", "nodeSelector"],
+            ["Insufficient memory", "lower podTemplate.resources.requests.memory"],
             id="too little memory",
         ),
         pytest.param(
@@ -202,68 +350,3 @@ def test_the_cause_has_a_name_and_a_remedy(
 )
 def test_where_nothing_speaks_against_it_there_is_no_cause(observed: PodFacts) -> None:
     assert pod_cause(observed) is None
-
-
-def replica_set(failure: str | None) -> ReplicaSetFacts:
-    return ReplicaSetFacts("bot-r1", "r1", replicas=1, ready=0, settled=True, failure=failure)
-
-
-QUOTA = (
-    'pods "bot-r1-x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, '
-    "used: requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=4"
-)
-SECURITY = (
-    'pods "bot-r1-x" is forbidden: violates PodSecurity "restricted:latest": privileged '
-    '(container "sidecar" must not set securityContext.privileged=true)'
-)
-
-
-@pytest.mark.parametrize(
-    ("observed", "reason", "definite"),
-    [
-        pytest.param(Observed(), None, None, id="nothing exists"),
-        pytest.param(Observed(replica_sets=(replica_set(None),)), None, None, id="the pods are not made yet"),
-        pytest.param(Observed(replica_sets=(replica_set(QUOTA),)), "QuotaExceeded", False, id="a quota"),
-        pytest.param(Observed(replica_sets=(replica_set(SECURITY),)), "PodsRefused", True, id="pod security"),
-        pytest.param(
-            Observed(pods=(unschedulable(NO_GPU), ended("error: argument --x: bad"))),
-            "EngineArgsRejected",
-            True,
-            id="of several causes one that a person must remove",
-        ),
-        pytest.param(
-            Observed(pods=(unschedulable(NO_GPU),), replica_sets=(replica_set(SECURITY),)),
-            "NoGpuCapacity",
-            False,
-            id="what pods say comes before what refuses further ones",
-        ),
-        pytest.param(Observed(pods=(pod("r2", unschedulable=NO_GPU),)), None, None, id="another revision's pod"),
-        pytest.param(Observed(pods=(pod(unschedulable=NO_GPU, terminating=True),)), None, None, id="a leaving pod"),
-    ],
-)
-def test_the_cause_of_a_revision(observed: Observed, reason: str | None, definite: bool | None) -> None:
-    cause = revision_cause(observed, "r1")
-    assert (cause and cause.reason, cause and cause.definite) == (reason, definite)
-
-
-def test_the_newest_pod_of_a_job_says_why_it_failed() -> None:
-    old = pod(None, job="fetch", created="2026-03-01T12:00:00Z", outcome=DENIED)
-    unreachable = Failed(reason=FetchReason.HUB_UNREACHABLE, message="The Hub does not answer.")
-    new = pod(None, job="fetch", created="2026-03-01T12:05:00Z", outcome=unreachable)
-    cause = job_cause(Observed(pods=(old, new)), "fetch")
-    assert cause is not None
-    assert cause.reason == "HubUnreachable"
-    assert job_cause(Observed(pods=(old, new)), "another") is None
-
-
-def test_a_foreign_object_and_a_refused_one_wait_for_a_person() -> None:
-    taken = name_taken("Service", "bot")
-    assert (taken.reason, taken.definite) == ("NameTaken", True)
-    assert "Service bot exists already" in taken.message
-    refused = refused_object("ReplicaSet", "bot-r1", 'admission webhook "policy" denied the request.')
-    assert refused == Cause(
-        "ObjectRefused",
-        'The API server refuses ReplicaSet bot-r1: admission webhook "policy" denied the request. '
-        "Correct podTemplate, engine.env or the namespace's policies and quotas.",
-        definite=True,
-    )

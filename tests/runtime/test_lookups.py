@@ -3,8 +3,10 @@ import pytest
 from nightshift.adapters.kube import KubeError
 from nightshift.api import names
 from nightshift.api.fetch import Progress, to_line
+from nightshift.core.engine_log import EngineFailure, FailureKind
 from nightshift.core.facts import Known, Unknown
-from nightshift.core.planning import ReadProgress, ResolveImage
+from nightshift.core.observed import EngineLog
+from nightshift.core.planning import ReadEngineLog, ReadProgress, ResolveImage
 from nightshift.runtime.lookups import Lookups
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, NOW
@@ -80,3 +82,22 @@ async def test_a_pod_is_forgotten(lookups: Lookups, kube: FakeKube) -> None:
     lookups.forget_pod("ml", "pod-1")
     lookups.forget_pod("ml", "never-seen")
     assert lookups.progress("ml") == {}
+
+
+CRASHED = ReadEngineLog("pod-1", names.ENGINE_CONTAINER, 2, previous=True)
+
+
+async def test_of_a_crashed_engines_log_what_it_tells_is_kept(lookups: Lookups, kube: FakeKube) -> None:
+    kube.logs[("pod-1", names.ENGINE_CONTAINER)] = "noise\nZeroDivisionError: division by zero\nnoise"
+    await lookups.ask("ml", CRASHED)
+    told = EngineFailure(FailureKind.OTHER, "ZeroDivisionError: division by zero")
+    assert lookups.engine_logs("ml") == {"pod-1": EngineLog(2, told)}
+    assert lookups.engine_logs("other") == {}
+    assert kube.previous_logs == 1
+    lookups.forget_pod("ml", "pod-1")
+    assert lookups.engine_logs("ml") == {}
+
+
+async def test_a_crashed_engines_log_that_cannot_be_read_is_not_read_again(lookups: Lookups) -> None:
+    await lookups.ask("ml", CRASHED)
+    assert lookups.engine_logs("ml") == {"pod-1": EngineLog(2, None)}

@@ -164,6 +164,43 @@ async def test_a_deployment_that_is_made_anew_waits_for_the_objects_of_the_one_b
     assert owners == {uid}
 
 
+KV_TOO_SMALL = (
+    "(EngineCore pid=9) ERROR 11-24 04:17:24 [core.py:1510] ValueError: To serve at least one request with the model's "
+    "max seq len (131072), (16.0 GiB KV cache is needed, which is larger than the available KV cache memory "
+    "(4.31 GiB). Based on the available memory, the estimated maximum model length is 35280. Try increasing "
+    "`gpu_memory_utilization`.\n" + "  File x\n" * 300 + "RuntimeError: Engine core initialization failed."
+)
+
+
+async def test_why_an_engine_crashed_is_read_from_its_log_before_anything_is_told() -> None:
+    harness = await Harness(model_spec()).settle()
+    pod = harness.server.of_kind("Pod")[0]["metadata"]["name"]
+    harness.kube.logs[(pod, names.ENGINE_CONTAINER)] = KV_TOO_SMALL
+    harness.world.fate = lambda raw: Fate.CRASHES
+    harness.world.crash(harness.server.of_kind("Pod")[0])
+    await harness.reconcile()
+    assert harness.condition("Stalled") == ("True", "DoesNotFit")
+    assert "--max-model-len to at most 35280" in harness.status().conditions[0].message
+    asked, writes = harness.kube.requests, harness.writes()
+    await harness.reconcile()
+    assert (harness.kube.requests, harness.writes()) == (asked, writes), "one crash is read once"
+    logs = harness.kube.logs
+    harness.restart()
+    harness.kube.logs = logs
+    await harness.reconcile()
+    assert harness.writes() == writes, "a new process tells the same at once"
+
+
+async def test_a_log_that_cannot_be_read_leaves_a_crash_without_a_cause_and_is_asked_for_once() -> None:
+    harness = await Harness(model_spec()).settle()
+    harness.world.crash(harness.server.of_kind("Pod")[0])
+    await harness.reconcile()
+    assert harness.condition("Ready") == ("False", "EngineCrashed")
+    asked = harness.kube.requests
+    await harness.reconcile()
+    assert harness.kube.requests == asked
+
+
 async def test_a_spec_that_is_not_understood_is_told_once_and_what_serves_goes_on() -> None:
     harness = await Harness(model_spec()).settle()
     harness.change_spec(replicas="many")

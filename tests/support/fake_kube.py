@@ -28,6 +28,8 @@ class FakeKube:
         """Given verb, kind and name of a request: the error that it gets, if any."""
         self.before_request: Callable[[], Awaitable[None]] | None = None
         self.logs: dict[tuple[str, str], str] = {}
+        self.previous_logs = 0
+        """How often the log of a container was read that ended before the present one."""
 
     async def _enter(self, verb: str, kind: str, name: str) -> None:
         self.requests += 1
@@ -86,8 +88,9 @@ class FakeKube:
             if error.status != 404:
                 raise
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         await self._enter("log", "Pod", pod)
+        self.previous_logs += previous
         if (pod, container) not in self.logs:
             raise KubeError(404, "NotFound", f"pod {pod} not found")
         return "\n".join(self.logs[(pod, container)].splitlines()[-lines:])

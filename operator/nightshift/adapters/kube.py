@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 REQUEST_TIMEOUT_SECONDS = 30
 _MESSAGE_LIMIT = 1000
-_LOG_LIMIT_BYTES = 64 * 1024
+_LOG_LIMIT_BYTES = 512 * 1024
 _PAGE = 500
 _UNKNOWN_FIELD = "failed to create typed patch object"
 """How the API server answers server-side apply of a field that it does not know: with status 500, as if it
@@ -124,8 +124,8 @@ class Kube(Protocol):
     async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
         """Delete exactly this version of an object, its dependents in the background."""
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
-        """The last lines that a container wrote."""
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
+        """The last lines that a container wrote; or the one before it, that ended."""
 
 
 Told = Callable[[str, int], None]
@@ -220,10 +220,14 @@ class KubeClient:
             if error.status != 404:
                 raise
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str:
-        """The last lines that a container wrote."""
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
+        """The last lines that a container wrote; or the one before it, that ended.
+
+        At most 512 KiB are read. The API server counts them from the first of these lines on.
+        """
         path = object_path(Reference("v1", "Pod", namespace, pod), "log")
-        query = urlencode({"container": container, "tailLines": lines, "limitBytes": _LOG_LIMIT_BYTES})
+        fields = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_LIMIT_BYTES)}
+        query = urlencode(fields | ({"previous": "true"} if previous else {}))
         return (await self._request("GET", f"{path}?{query}")).decode(errors="replace")
 
     async def _request(

@@ -6,147 +6,228 @@ from dataclasses import dataclass
 
 from nightshift.api import names
 from nightshift.api.fetch import Failed
+from nightshift.core import placement
+from nightshift.core.cause import Cause as Cause
+from nightshift.core.engine_failures import failure_cause
+from nightshift.core.engine_log import EngineFailure, FailureKind, engine_failure, redact
 from nightshift.core.observed import ContainerFacts, Observed, PodFacts
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why something does not go on."""
-
-    reason: str
-    """CamelCase, used as the reason of conditions."""
-    message: str
-    definite: bool
-    """True where waiting does not help and a person must change something."""
-
 
 _PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_REJECTED = re.compile(r"error: (unrecognized arguments: .+|argument .+)|unrecognized arguments: .+")
-_NO_ACCELERATOR = re.compile(r"Insufficient [a-z0-9.-]+/[a-z0-9._-]+", re.IGNORECASE)
-"""Only extended resources, which is what accelerators are asked for by, have a domain before a slash."""
+_NO_SUCH_IMAGE = re.compile(
+    r"not found|manifest unknown|name unknown|invalid reference|InvalidImageName", re.IGNORECASE
+)
+_NO_PERMISSION = re.compile(
+    r"unauthorized|authentication required|access (?:to the resource is )?denied|forbidden|no basic auth", re.IGNORECASE
+)
+_MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found|couldn\'t find key (\S+) in (Secret|ConfigMap) (\S+)')
 
 _CRASHES_UNTIL_STALLED = 3
+_STOPPED_FROM_OUTSIDE = frozenset({0, 137, 143})
+"""Exit codes of an engine that was told to end, or killed."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is known of an engine besides its pod's status."""
+
+    failure: EngineFailure | None = None
+    """What its log told."""
+    version: str | None = None
+    """The vLLM version that it runs."""
+
+
+Check = Callable[[PodFacts, Said], Cause | None]
 
 
 def _excerpt(text: str, limit: int = 300) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:limit] if lines else ""
+    return redact(lines[-1])[:limit] if lines else ""
 
 
-def _fetch_failed(pod: PodFacts) -> Cause | None:
+def _fetch_failed(pod: PodFacts, said: Said) -> Cause | None:
     if not isinstance(pod.outcome, Failed):
         return None
     definite = pod.outcome.reason.value not in ("HubUnreachable", "ModelDownloadStalled")
     return Cause(pod.outcome.reason.value, pod.outcome.message, definite)
 
 
-def _waiting(pod: PodFacts) -> Cause | None:
+def _waiting(pod: PodFacts, said: Said) -> Cause | None:
     for container in pod.containers:
         if container.waiting_reason in _PULL_REASONS:
-            return Cause(
-                "ImagePullFailed",
-                f"The node cannot pull the image of container {container.name} of pod {pod.name}: "
-                f"{container.waiting_message or container.waiting_reason}. Check engine.image and engine.version, "
-                "that the registry is reachable from the node, and podTemplate.imagePullSecrets.",
-                definite=False,
-            )
+            return _not_pulled(container, pod)
         if container.waiting_reason in _CONFIG_REASONS:
-            return Cause(
-                "PodConfigInvalid",
-                f"Container {container.name} of pod {pod.name} cannot be created: "
-                f"{container.waiting_message or container.waiting_reason}. Create what is missing or correct "
-                "model.tokenSecretRef, engine.env or podTemplate; Nightshift goes on by itself then.",
-                definite=True,
-            )
+            return _not_created(container, pod, said)
     return None
 
 
-def _ended(container: ContainerFacts, pod: PodFacts) -> Cause | None:
-    if container.exit_code in (None, 0) or (container.running_since and container.ready):
-        return None
-    rejected = _REJECTED.search(container.termination_message)
-    if container.name == names.ENGINE_CONTAINER and rejected:
-        return Cause(
-            "EngineArgsRejected",
-            f"vLLM refuses its arguments: {rejected.group(0)[:300]}. Correct engine.args for this engine.version.",
-            definite=True,
+def _not_pulled(container: ContainerFacts, pod: PodFacts) -> Cause:
+    told = redact(container.waiting_message or container.waiting_reason or "").rstrip(".")
+    what = f"The node cannot pull the image of container {container.name} of pod {pod.name}: {told}."
+    if _NO_PERMISSION.search(told) and container.waiting_reason != "InvalidImageName":
+        remedy = (
+            "The registry asks for a login: name a Secret of type kubernetes.io/dockerconfigjson of this namespace in "
+            "podTemplate.imagePullSecrets, or correct the one that is named."
         )
+    elif _NO_SUCH_IMAGE.search(f"{container.waiting_reason} {told}"):
+        remedy = "Check engine.image and engine.version, or the image of the sidecar: the registry has no such image."
+    else:
+        remedy = (
+            "Check engine.image and engine.version, that the registry is reachable from the node, and "
+            "podTemplate.imagePullSecrets."
+        )
+    return Cause("ImagePullFailed", f"{what} {remedy}", definite=False)
+
+
+def _not_created(container: ContainerFacts, pod: PodFacts, said: Said) -> Cause:
+    told = redact(container.waiting_message or container.waiting_reason or "")
+    failure = engine_failure(told)
+    if failure is not None and failure.kind in (FailureKind.DRIVER, FailureKind.IMAGE):
+        cause = failure_cause(failure, said.version)
+        if cause is not None:
+            return cause
+    what = f"Container {container.name} of pod {pod.name} cannot be created: {told.rstrip('.')}."
+    missing = _MISSING.search(told)
+    if missing is None:
+        remedy = "Correct model.tokenSecretRef, engine.env or podTemplate; Nightshift goes on by itself then."
+    elif missing[2]:
+        remedy = f"Create the {missing[1]} {missing[2]} in this namespace, or correct who names it"
+    else:
+        remedy = f"Add the key {missing[3]} to the {missing[4]} {missing[5]}, or correct who names it"
+    if missing is not None:
+        remedy += " (model.tokenSecretRef, engine.env, podTemplate); Nightshift goes on by itself then."
+    return Cause("PodConfigInvalid", f"{what} {remedy}", definite=True)
+
+
+def told_by_status(container: ContainerFacts) -> EngineFailure | None:
+    """What stopped an engine, where its termination message alone tells."""
+    failure = engine_failure(container.termination_message)
+    return None if failure is None or failure.kind is FailureKind.OTHER else failure
+
+
+def has_crashed(container: ContainerFacts) -> bool:
+    """Whether a container ended badly and has not recovered since.
+
+    An end with code 0 counts where the kubelet waits before it starts the container again: an engine never ends
+    by itself.
+    """
+    if container.running_since is not None and container.ready:
+        return False
+    if container.exit_code == 0:
+        return container.name == names.ENGINE_CONTAINER and container.waiting_reason == "CrashLoopBackOff"
+    return container.exit_code is not None
+
+
+def _again_and_again(container: ContainerFacts) -> bool:
+    """Whether it is down now after several restarts: restarts over a pod's lifetime alone say nothing."""
+    down = container.running_since is None and container.waiting_reason in (None, "CrashLoopBackOff")
+    return down and container.restarts >= _CRASHES_UNTIL_STALLED
+
+
+def _ended(container: ContainerFacts, pod: PodFacts, said: Said) -> Cause | None:
+    if not has_crashed(container):
+        return None
+    definite = _again_and_again(container)
+    if container.name == names.ENGINE_CONTAINER:
+        failure = told_by_status(container) or said.failure
+        named = failure_cause(failure, said.version) if failure is not None else None
+        if named is not None:
+            return named
     if container.termination_reason == "OOMKilled":
         return Cause(
             "OutOfMemory",
-            f"Container {container.name} of pod {pod.name} used more memory than its limit. "
-            "Raise podTemplate.resources.limits.memory.",
-            definite=container.restarts >= _CRASHES_UNTIL_STALLED,
+            f"Container {container.name} of pod {pod.name} used more memory than its limit and was killed. "
+            "Raise podTemplate.resources.limits.memory, or the accelerator profile's.",
+            definite,
         )
-    reason = "EngineCrashed" if container.name == names.ENGINE_CONTAINER else "ContainerCrashed"
-    said = _excerpt(container.termination_message)
-    return Cause(
-        reason,
-        f"Container {container.name} of pod {pod.name} ended with code {container.exit_code} "
-        f"({container.restarts} restarts){': ' + said if said else ''}. "
-        f"See kubectl logs {pod.name} -c {container.name} --previous.",
-        definite=container.restarts >= _CRASHES_UNTIL_STALLED,
-    )
-
-
-def _crashed(pod: PodFacts) -> Cause | None:
-    return next((cause for item in pod.containers if (cause := _ended(item, pod)) is not None), None)
-
-
-def _unschedulable(pod: PodFacts) -> Cause | None:
-    if pod.unschedulable is None:
-        return None
-    if "persistentvolumeclaim" in pod.unschedulable and "not found" in pod.unschedulable:
+    if container.termination_reason in ("StartError", "ContainerCannotRun"):
         return Cause(
-            "ModelClaimNotFound",
-            f"Pod {pod.name} waits for a claim: {pod.unschedulable} Create it, or correct model.uri.",
+            "PodConfigInvalid",
+            f"Container {container.name} of pod {pod.name} cannot be started: "
+            f"{_excerpt(container.termination_message)}. Correct podTemplate or the image.",
             definite=True,
         )
-    if _NO_ACCELERATOR.search(pod.unschedulable):
+    if _too_slow(container):
         return Cause(
-            "NoGpuCapacity",
-            f"No node has a free accelerator for pod {pod.name}: {pod.unschedulable} "
-            "Add a node, free accelerators, or choose another hardware candidate.",
-            definite=False,
+            "EngineStartTooSlow",
+            f"The engine of pod {pod.name} gave no healthy answer within engine.startDeadlineSeconds "
+            f"({container.start_deadline_seconds:.0f} s) and was stopped ({container.restarts} restarts). Raise "
+            f"engine.startDeadlineSeconds, or see where it stands: kubectl logs {pod.name} -c {container.name} "
+            "--previous.",
+            definite,
         )
+    return _crash(container, pod, said, definite)
+
+
+def _too_slow(container: ContainerFacts) -> bool:
+    """Whether the kubelet stopped an engine because its startup probe failed until the deadline."""
+    deadline, ran = container.start_deadline_seconds, container.ran_seconds
+    if deadline is None or ran is None or container.exit_code not in _STOPPED_FROM_OUTSIDE:
+        return False
+    return container.waiting_reason is not None and deadline <= ran + 1
+
+
+def _crash(container: ContainerFacts, pod: PodFacts, said: Said, definite: bool) -> Cause:
+    is_engine = container.name == names.ENGINE_CONTAINER
+    told = said.failure.excerpt if is_engine and said.failure else _excerpt(container.termination_message)
+    again = " It was started again." if container.running_since is not None else ""
+    if container.exit_code == 0 and is_engine:
+        told = "an engine serves until it is told to stop; remove arguments such as --help or --version"
+    where = f"kubectl logs {pod.name} -c {container.name} --previous"
     return Cause(
-        "Unschedulable",
-        f"No node takes pod {pod.name}: {pod.unschedulable} "
-        "Compare hardware, podTemplate.nodeSelector and tolerations with the nodes.",
-        definite=False,
+        "EngineCrashed" if is_engine else "ContainerCrashed",
+        f"Container {container.name} of pod {pod.name} ended with code {container.exit_code} "
+        f"({container.restarts} restarts){': ' + told.rstrip('.') if told else ''}.{again} See {where}.",
+        definite,
     )
 
 
-CHECKS: tuple[Callable[[PodFacts], Cause | None], ...] = (_fetch_failed, _waiting, _crashed, _unschedulable)
+def _crashed(pod: PodFacts, said: Said) -> Cause | None:
+    return next((cause for item in pod.containers if (cause := _ended(item, pod, said)) is not None), None)
+
+
+def _unschedulable(pod: PodFacts, said: Said) -> Cause | None:
+    return placement.unschedulable(pod.name, pod.unschedulable) if pod.unschedulable is not None else None
+
+
+def _node_lost(pod: PodFacts, said: Said) -> Cause | None:
+    return placement.node_lost(pod.name, pod.node) if pod.containers_ready else None
+
+
+def _rejected(pod: PodFacts, said: Said) -> Cause | None:
+    if pod.phase != "Failed" or pod.job is not None or not pod.failure_reason:
+        return None
+    return placement.rejected(pod.name, pod.failure_reason, pod.failure_message)
+
+
+CHECKS: tuple[Check, ...] = (_fetch_failed, _rejected, _node_lost, _waiting, _crashed, _unschedulable)
 """In order of precedence: the first that finds something names the cause."""
 
 
-def pod_cause(pod: PodFacts) -> Cause | None:
+def pod_cause(pod: PodFacts, said: Said | None = None) -> Cause | None:
     """Why a pod does not become ready, or None while nothing speaks against it."""
     if pod.ready:
         return None
-    return next((cause for check in CHECKS if (cause := check(pod)) is not None), None)
+    return next((cause for check in CHECKS if (cause := check(pod, said or Said())) is not None), None)
 
 
 def revision_cause(observed: Observed, revision: str) -> Cause | None:
     """Why a revision does not get its replicas: its worst pod, or what refuses its pods."""
-    pods = observed.engine_pods(revision)
-    causes = [cause for pod in pods if (cause := pod_cause(pod)) is not None]
+    version = next((item.resolved.engine_version for item in observed.revisions if item.hash == revision), None)
+    refused = [pod for pod in observed.pods if pod.revision == revision and pod.phase == "Failed"]
+    pods = observed.engine_pods(revision) or (() if observed.ready(revision) else refused[-1:])
+    causes = []
+    for pod in pods:
+        log = observed.engine_logs.get(pod.name)
+        cause = pod_cause(pod, Said(log.failure if log else None, version))
+        if cause is not None:
+            causes.append(cause)
     if causes:
         return sorted(causes, key=lambda cause: not cause.definite)[0]
     owner = observed.replica_set(revision)
-    if owner is None or owner.failure is None:
-        return None
-    quota = "exceeded quota" in owner.failure
-    return Cause(
-        "QuotaExceeded" if quota else "PodsRefused",
-        f"The API server refuses the engine pods: {owner.failure}. "
-        + ("Raise the quota or ask for less." if quota else "Correct podTemplate or the namespace's policies."),
-        definite=not quota,
-    )
+    return placement.pods_refused(owner.failure) if owner is not None and owner.failure is not None else None
 
 
 def job_cause(observed: Observed, job: str) -> Cause | None:

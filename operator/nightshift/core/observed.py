@@ -7,6 +7,7 @@ from typing import Any
 
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
+from nightshift.core.engine_log import EngineFailure
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.revisions import Revision, parse_revision
 
@@ -43,6 +44,20 @@ class ContainerFacts:
     """Of the present or the last termination."""
     termination_reason: str | None
     termination_message: str
+    ran_seconds: float | None = None
+    """How long the container ran that ended last."""
+    start_deadline_seconds: float | None = None
+    """How long its startup probe may fail."""
+
+
+@dataclass(frozen=True)
+class EngineLog:
+    """What the end of a crashed engine's log told."""
+
+    restarts: int
+    """Restarts of the container when it was read: after a further crash it is read again."""
+    failure: EngineFailure | None
+    """None where it told nothing, or could not be read."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,12 @@ class PodFacts:
     containers: tuple[ContainerFacts, ...]
     outcome: FetchOutcome | None
     """What a fetch container said when it ended."""
+    node: str | None = None
+    containers_ready: bool = False
+    """All containers were ready when the kubelet last reported; with the pod not ready, the node is lost."""
+    failure_reason: str = ""
+    """Why its node refused the pod or put it out."""
+    failure_message: str = ""
 
     def container(self, name: str) -> ContainerFacts | None:
         """One of the pod's containers by name."""
@@ -111,6 +132,8 @@ class Observed:
     images: Mapping[str, ImageAnswer] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """Of downloads under way, by pod."""
+    engine_logs: Mapping[str, EngineLog] = field(default_factory=dict)
+    """What crashed engines wrote, by pod."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Engine pods that are not on their way out, of one revision or of all."""
@@ -132,7 +155,28 @@ class Observed:
         return next((item for item in self.replica_sets if item.revision == revision), None)
 
 
-def _container_facts(raw: Mapping[str, Any]) -> ContainerFacts:
+def _seconds_between(start: str | None, end: str | None) -> float | None:
+    if not start or not end:
+        return None
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except ValueError:
+        return None
+
+
+def _start_deadlines(raw: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds that a startup probe may fail, by container: period times threshold."""
+    probes = {
+        item["name"]: item["startupProbe"]
+        for item in (raw.get("spec") or {}).get("containers") or ()
+        if item.get("startupProbe")
+    }
+    return {
+        name: float(probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)) for name, probe in probes.items()
+    }
+
+
+def _container_facts(raw: Mapping[str, Any], deadlines: Mapping[str, float]) -> ContainerFacts:
     state, last = raw.get("state") or {}, raw.get("lastState") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
@@ -147,6 +191,8 @@ def _container_facts(raw: Mapping[str, Any]) -> ContainerFacts:
         exit_code=ended.get("exitCode"),
         termination_reason=ended.get("reason"),
         termination_message=ended.get("message") or "",
+        ran_seconds=_seconds_between(ended.get("startedAt"), ended.get("finishedAt")),
+        start_deadline_seconds=deadlines.get(raw.get("name", "")),
     )
 
 
@@ -157,7 +203,8 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled") or {}
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    containers = tuple(_container_facts(item) for item in statuses)
+    deadlines = _start_deadlines(raw)
+    containers = tuple(_container_facts(item, deadlines) for item in statuses)
     fetches = [
         container for container in containers if container.name in (names.DOWNLOAD_CONTAINER, names.RESOLVE_CONTAINER)
     ]
@@ -177,6 +224,10 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
         containers=containers,
         outcome=next((outcome for outcome in outcomes if outcome is not None), None),
+        node=(raw.get("spec") or {}).get("nodeName"),
+        containers_ready=(conditions.get("ContainersReady") or {}).get("status") == "True",
+        failure_reason=status.get("reason") or "",
+        failure_message=status.get("message") or "",
     )
 
 
@@ -215,6 +266,7 @@ def observe(
     objects: Mapping[ObjectKey, Mapping[str, Any]],
     images: Mapping[str, ImageAnswer],
     progress: Mapping[str, Progress],
+    engine_logs: Mapping[str, EngineLog] | None = None,
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
@@ -234,6 +286,7 @@ def observe(
         live=owned,
         images=images,
         progress=progress,
+        engine_logs=engine_logs or {},
     )
 
 

@@ -13,6 +13,7 @@ from nightshift.core.causes import Cause, job_cause
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Apply, Delete, Plan, ReadProgress, Request
 from nightshift.core.pod import downloads_in_pod
+from nightshift.core.questions import engine_log_requests
 from nightshift.core.revisions import Revision, newest, obsolete
 from nightshift.core.rollout import RevisionState, replica_counts
 from nightshift.core.target import RETRY_SECONDS, New, Waiting, choose, retry_job
@@ -60,6 +61,7 @@ def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfi
     target = choose(deployment, observed, config, now)
     return Plan(
         target=None if isinstance(target, Waiting) else target.revision,
+        requests=engine_log_requests(observed),
         notes=("Paused: nothing is changed until spec.paused is false.",),
     )
 
@@ -206,7 +208,7 @@ def _serve(deployment: LLMDeployment, revision: Revision, observed: Observed, be
         name = old.manifest["metadata"]["name"]
         reason = f"Revision {old.hash} is older than revisionHistoryLimit keeps."
         deletes.append(_delete(observed, "ControllerRevision", name, "apps/v1", reason))
-    requests = _progress_requests(revision, observed)
+    requests = (*_progress_requests(revision, observed), *engine_log_requests(observed))
     return Plan(
         apply=(*before, *_changes(sets, observed)),
         delete=tuple(deletes),

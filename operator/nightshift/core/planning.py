@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from nightshift.core.causes import Cause
+from nightshift.core.cause import Cause
 from nightshift.core.revisions import Revision
 
 
@@ -46,7 +46,19 @@ class ReadProgress:
     container: str
 
 
-Request: TypeAlias = ResolveImage | ReadProgress
+@dataclass(frozen=True)
+class ReadEngineLog:
+    """Read why an engine ended from the end of its log."""
+
+    pod: str
+    container: str
+    restarts: int
+    """Which of its ends: restarts of the container so far."""
+    previous: bool
+    """Whether the container that ended is the one before the present one."""
+
+
+Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog
 
 
 @dataclass(frozen=True)

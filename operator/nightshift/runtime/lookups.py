@@ -7,13 +7,16 @@ from typing import Protocol
 
 from nightshift.adapters.kube import Kube, KubeError
 from nightshift.api.fetch import Progress, parse_progress
+from nightshift.core.engine_log import engine_failure
 from nightshift.core.facts import ImageNotFound, Known, Unknown
-from nightshift.core.observed import ImageAnswer, image_key
-from nightshift.core.planning import ReadProgress, Request, ResolveImage
+from nightshift.core.observed import EngineLog, ImageAnswer, image_key
+from nightshift.core.planning import ReadEngineLog, ReadProgress, Request, ResolveImage
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_LINES = 5
+_ENGINE_LOG_LINES = 1000
+"""vLLM's processes each repeat the stack trace of a failed start: some 300 lines, and the log before it."""
 
 
 class Registry(Protocol):
@@ -31,6 +34,7 @@ class Lookups:
         self._registry = registry
         self._images: dict[str, ImageAnswer] = {}
         self._progress: dict[tuple[str, str], Progress] = {}
+        self._engine_logs: dict[tuple[str, str], EngineLog] = {}
 
     @property
     def images(self) -> Mapping[str, ImageAnswer]:
@@ -41,14 +45,21 @@ class Lookups:
         """Downloads under way in a namespace, by pod."""
         return {pod: value for (where, pod), value in self._progress.items() if where == namespace}
 
+    def engine_logs(self, namespace: str) -> dict[str, EngineLog]:
+        """What crashed engines of a namespace wrote, by pod."""
+        return {pod: value for (where, pod), value in self._engine_logs.items() if where == namespace}
+
     def forget_pod(self, namespace: str, pod: str) -> None:
         """Drop what was known of a pod that is gone."""
         self._progress.pop((namespace, pod), None)
+        self._engine_logs.pop((namespace, pod), None)
 
     async def ask(self, namespace: str, request: Request) -> None:
         """Ask one question and keep the answer; a failure is an answer too."""
         if isinstance(request, ResolveImage):
             await self._resolve(request)
+        elif isinstance(request, ReadEngineLog):
+            await self._read_engine_log(namespace, request)
         else:
             await self._read_progress(namespace, request)
 
@@ -69,3 +80,16 @@ class Lookups:
         found = [progress for line in text.splitlines() if (progress := parse_progress(line)) is not None]
         if found:
             self._progress[(namespace, request.pod)] = found[-1]
+
+    async def _read_engine_log(self, namespace: str, request: ReadEngineLog) -> None:
+        """Keep what the log tells, never the log; one that cannot be read tells nothing until the next crash."""
+        key = (namespace, request.pod)
+        try:
+            text = await self._kube.log_tail(
+                namespace, request.pod, request.container, _ENGINE_LOG_LINES, request.previous
+            )
+        except KubeError as error:
+            logger.info("The log of pod %s/%s cannot be read: %s", namespace, request.pod, error)
+            self._engine_logs[key] = EngineLog(request.restarts, None)
+            return
+        self._engine_logs[key] = EngineLog(request.restarts, engine_failure(text))

@@ -14,9 +14,9 @@ from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_statu
 from nightshift.api.status import Status
 from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
 from nightshift.core.events import EventNote, events
-from nightshift.core.observed import observe
+from nightshift.core.observed import Observed, observe
 from nightshift.core.plan import plan
-from nightshift.core.planning import Plan, ResolveImage
+from nightshift.core.planning import Plan, ReadEngineLog, ResolveImage
 from nightshift.core.status import refused_status, status
 from nightshift.core.target import RETRY_SECONDS
 from nightshift.runtime.apply import execute
@@ -63,9 +63,13 @@ class Reconciler:
     async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
         key = (deployment.namespace, deployment.name)
         now = datetime.now(UTC)
-        progress = self.lookups.progress(deployment.namespace)
-        observed = observe(deployment.uid, self.cache.children(key), self.lookups.images, progress)
+        observed = self._observe(deployment)
         decided = plan(deployment, observed, self.config, now)
+        if logs := [request for request in decided.requests if isinstance(request, ReadEngineLog)]:
+            # Read before anything is told, so that the status names the cause at once, also in a new process.
+            await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in logs))
+            observed = self._observe(deployment)
+            decided = plan(deployment, observed, self.config, now)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         outcome = await execute(decided, deployment, self.kube, self.cache)
@@ -85,6 +89,12 @@ class Reconciler:
         quarrel = corrected(known.get((taken.kind, taken.name), Quarrel()), moment)
         known[(taken.kind, taken.name)] = quarrel
         return taken_note(taken, quarrel)
+
+    def _observe(self, deployment: LLMDeployment) -> Observed:
+        key = (deployment.namespace, deployment.name)
+        progress = self.lookups.progress(deployment.namespace)
+        logs = self.lookups.engine_logs(deployment.namespace)
+        return observe(deployment.uid, self.cache.children(key), self.lookups.images, progress, logs)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
