@@ -270,9 +270,10 @@ def observe(
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
-    Pods are owned by ReplicaSets and Jobs, so they are taken by their label.
+    Pods are owned by ReplicaSets and Jobs, so they are taken by their label. What bears our marks and lost its
+    owner counts too, and is given one by the plan.
     """
-    owned = {key: raw for key, raw in objects.items() if key[0] == "Pod" or is_owned(raw, uid)}
+    owned = {key: raw for key, raw in objects.items() if key[0] == "Pod" or is_owned(raw, uid) or is_orphan(raw)}
 
     def of(kind: str) -> list[Mapping[str, Any]]:
         return [raw for key, raw in sorted(owned.items()) if key[0] == kind]
@@ -294,6 +295,39 @@ def is_owned(raw: Mapping[str, Any], uid: str) -> bool:
     """Whether the LLMDeployment with this uid controls the object."""
     owners = raw["metadata"].get("ownerReferences") or ()
     return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+_ADOPTABLE = frozenset(
+    {
+        "ControllerRevision",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "PodDisruptionBudget",
+        "ReplicaSet",
+        "Service",
+        "ServiceAccount",
+    }
+)
+
+
+def is_orphan(raw: Mapping[str, Any] | None) -> bool:
+    """Whether an object is of our making and has no owner any more.
+
+    Our marks are the label of what manages it and the hash of what was applied; a ControllerRevision, which has
+    no such hash, is known by its data and by its name, which is made of the deployment's and its own hash.
+    """
+    if raw is None or raw.get("kind") not in _ADOPTABLE:
+        return False
+    metadata = raw["metadata"]
+    labels = metadata.get("labels") or {}
+    if metadata.get("ownerReferences") or "deletionTimestamp" in metadata:
+        return False
+    if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+        return False
+    if raw["kind"] != "ControllerRevision":
+        return names.ANNOTATION_APPLIED in (metadata.get("annotations") or {})
+    own = names.revision_name(labels.get(names.LABEL_DEPLOYMENT, ""), labels.get(names.LABEL_REVISION, ""))
+    return bool(metadata["name"] == own and parse_revision(dict(raw)) is not None)
 
 
 def is_left_over(raw: Mapping[str, Any], deployment: str) -> bool:

@@ -8,9 +8,10 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
+from nightshift.core.adoption import adopted_revisions
 from nightshift.core.canonical import difference, short_hash
 from nightshift.core.causes import Cause, job_cause
-from nightshift.core.observed import Observed, PodFacts
+from nightshift.core.observed import Observed, PodFacts, is_orphan
 from nightshift.core.planning import Apply, Delete, Plan, ReadProgress, Request
 from nightshift.core.pod import downloads_in_pod
 from nightshift.core.questions import engine_log_requests
@@ -36,7 +37,7 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
         return Plan()
     if deployment.spec.paused:
         return _paused(deployment, observed, config, now)
-    access = _changes(_access(deployment, config), observed)
+    access = (*adopted_revisions(deployment, observed), *_changes(_access(deployment, config), observed))
     target = choose(deployment, observed, config, now)
     if isinstance(target, Waiting):
         return Plan(
@@ -99,7 +100,7 @@ def _changes(manifests: Iterable[children.Manifest], observed: Observed) -> tupl
         stamped = stamp(manifest)
         if live is None:
             changes.append(Apply(stamped, f"Creating {kind} {name}.", create=True))
-        elif kind not in _MADE_ONCE:
+        elif kind not in _MADE_ONCE or is_orphan(live):
             where = difference(manifest, live) or difference(stamped, live)
             if where:
                 changes.append(Apply(stamped, f"Correcting {kind} {name} at {where}.", create=False))

@@ -12,6 +12,7 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_status
 from nightshift.api.status import Status
+from nightshift.core.adoption import adoption_message
 from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
 from nightshift.core.events import EventNote, events
 from nightshift.core.observed import Observed, observe
@@ -77,8 +78,12 @@ class Reconciler:
             decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
         current = status(deployment, observed, decided, self.config, now)
         await self._write_status(body, current)
-        notes = () if outcome.cause is not None else tuple(self._set_back(key, item, moment) for item in taken)
-        for note in (*events(deployment.status, current, decided), *notes):
+        notes = list(events(deployment.status, current, decided))
+        if outcome.cause is None:
+            notes += [self._set_back(key, item, moment) for item in taken]
+            adopted = adoption_message(decided, observed)
+            notes += [EventNote("Normal", "Adopted", adopted)] if adopted else []
+        for note in notes:
             await record_event(self.kube, body, note, now)
         await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in decided.requests))
         return self._next(decided)
