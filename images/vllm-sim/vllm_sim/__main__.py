@@ -21,6 +21,9 @@ def main() -> int:
     except (SettingsError, FaultsError) as error:
         print(f"vllm_sim: {error}", file=sys.stderr)
         return 2
+    if settings.failure:
+        print(settings.failure, file=sys.stderr)
+        return 1
     arguments = parse(sys.argv[1:], settings.release)
     return asyncio.run(serve(settings, arguments, os.environ, faults))
 

@@ -45,6 +45,7 @@ class Settings:
         host: address to listen on when --host is not given.
         admin_port: port of the control endpoints; 0 for none.
         faults: JSON of the faults present from the start (see faults.py).
+        failure: what to print on standard error before ending at once with code 1, such as a recorded text of vLLM.
     """
 
     version: str = "0.32.0"
@@ -65,6 +66,7 @@ class Settings:
     host: str = "0.0.0.0"
     admin_port: int = 0
     faults: str = "{}"
+    failure: str = ""
 
     @property
     def release(self) -> Version:
