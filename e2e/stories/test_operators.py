@@ -1,0 +1,111 @@
+"""The operator itself: beside others, upgraded, and after its objects lost their owner."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.images import image
+from e2e.stories.world import World, is_ready
+from e2e.support.client import Object
+from e2e.support.install import CHART, RELEASE, SYSTEM, values
+
+TEAM = "nightshift.dev/story-team"
+
+
+def helm(world: World, release: str, namespace: str, **changes: Any) -> None:
+    """Install or upgrade a release with the stories' values and some others."""
+    settings = yaml.safe_dump(values(world.client, image("operator")) | changes)
+    arguments = ["upgrade", "--install", release, str(CHART), "--namespace", namespace, "--wait", "--force-conflicts"]
+    world.client.helm(*arguments, "--timeout", "3m", "--values", "-", stdin=settings, timeout=240)
+
+
+@contextmanager
+def main_release(world: World, **changes: Any) -> Iterator[None]:
+    """The installation of all stories with other values; as it was, afterwards."""
+    helm(world, RELEASE, SYSTEM, **changes)
+    try:
+        yield
+    finally:
+        helm(world, RELEASE, SYSTEM)
+
+
+def uids(world: World, name: str = "tiny") -> set[str]:
+    return {pod["metadata"]["uid"] for pod in world.engine_pods(name) if is_ready(pod)}
+
+
+def labelled(manifest: Object, team: str) -> Object:
+    return {**manifest, "metadata": {**manifest["metadata"], "labels": {TEAM: team}}}
+
+
+@pytest.mark.engine("simulator")
+def test_a_release_for_one_namespace_serves_beside_the_first_and_hands_over(world: World) -> None:
+    world.given("the first release leaves the label of a second one alone")
+    second = {"watchNamespaces": [world.namespace], "labelSelector": f"{TEAM}=second", "crds": {"enabled": False}}
+    with main_release(world, labelSelector=f"{TEAM}!=second"):
+        world.given("a second release, for this namespace and this label only")
+        helm(world, "second", world.namespace, replicas=1, **second)
+        own = world.client.list("clusterroles", "", "app.kubernetes.io/instance=second")
+        assert own == [], "it has no rights beyond the namespace"
+        world.when("a deployment with its label is applied")
+        world.apply(labelled(world.simulated(), "second"))
+        world.becomes_ready(seconds=120)
+        logs = world.client.kubectl("logs", "-n", SYSTEM, f"deployment/{RELEASE}", "--all-pods=true", "--tail=-1")
+        assert f"{world.namespace}/tiny" not in logs, "the first release did nothing for it"
+        before = uids(world)
+        world.when("its label is taken away")
+        world.client.kubectl("label", "lld", "tiny", "-n", world.namespace, f"{TEAM}-")
+        world.when("the second release is uninstalled, and the deployment scaled")
+        world.client.helm("uninstall", "second", "--namespace", world.namespace, "--wait")
+        world.client.kubectl("scale", "lld", "tiny", "-n", world.namespace, "--replicas=2")
+        world.eventually("the first release scales it", lambda: len(uids(world)) == 2 or None, 60)
+        assert before < uids(world), "and the pod that was there is the same"
+        world.becomes_ready(seconds=60)
+
+
+@pytest.mark.engine("simulator")
+def test_an_upgrade_with_other_defaults_restarts_no_engine(world: World) -> None:
+    world.given("a deployment that says nothing of versions, on the simulator's image")
+    manifest = world.simulated()
+    del manifest["spec"]["engine"]["version"]
+    world.apply(manifest)
+    world.becomes_ready(seconds=120)
+    before, status = uids(world), world.read()["status"]
+    other = {"engine": {"version": "0.31.0", "image": "registry.example/other"}, "resyncSeconds": 60}
+    with main_release(world, **other):
+        world.when("the chart was upgraded to other defaults of the engine")
+        world.client.kubectl("annotate", "lld", "tiny", "-n", world.namespace, "nightshift.dev/story=upgraded")
+        world.client.kubectl("scale", "lld", "tiny", "-n", world.namespace, "--replicas=2")
+        world.becomes_ready(seconds=90)
+        assert before < uids(world)
+        assert {key: world.read()["status"][key] for key in ("revision", "version", "image", "model")} == {
+            key: status[key] for key in ("revision", "version", "image", "model")
+        }
+    world.when("and back")
+    world.becomes_ready(seconds=60)
+    assert before < uids(world)
+
+
+@pytest.mark.engine("simulator")
+def test_restored_from_yaml_it_keeps_its_pins_and_its_pods(world: World) -> None:
+    world.apply(world.simulated())
+    world.becomes_ready(seconds=120)
+    before, status = uids(world), world.read()["status"]
+    world.when("it is deleted with --cascade=orphan, and its YAML applied without status")
+    world.client.kubectl("delete", "lld", "tiny", "-n", world.namespace, "--cascade=orphan")
+
+    def orphaned() -> bool | None:
+        found = world.client.list("controllerrevisions,replicasets", world.namespace, "nightshift.dev/deployment=tiny")
+        return all("ownerReferences" not in item["metadata"] for item in found) or None
+
+    world.eventually("the owners are gone", orphaned, 60)
+    world.apply(world.simulated())
+    world.becomes_ready(seconds=60)
+    assert uids(world) == before
+    now = world.read()["status"]
+    assert {key: now[key] for key in ("revision", "image", "model")} == {
+        key: status[key] for key in ("revision", "image", "model")
+    }
+    assert "Adopted" in {event["reason"] for event in world.events()}
