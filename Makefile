@@ -47,7 +47,7 @@ check: venv ## Formatting, lint, types, layers
 .PHONY: fast
 fast: venv ## Fast tests with the coverage gate of the core; no cluster
 	@$(BIN)/python -m e2e.cluster tool helm
-	@$(BIN)/pytest tests --cov --cov-report=
+	@$(BIN)/pytest tests --numprocesses=auto --dist=loadgroup --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
 
 .PHONY: test
@@ -80,6 +80,10 @@ generate: venv ## Write the generated files: CRD, chart copy, install.yaml, API 
 check-generated: venv ## Check that the generated files are current
 	@$(BIN)/python -m e2e.cluster tool helm
 	@$(BIN)/python -m tools.generate all --check
+
+.PHONY: transcript
+transcript: venv ## Put the terminal output of the last `make demo` into README.md
+	@$(BIN)/python -m tools.transcript
 
 .PHONY: format
 format: venv ## Format the code

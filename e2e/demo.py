@@ -1,9 +1,13 @@
 """`make demo`: from nothing to a chat answer of real vLLM, served by a pod that Nightshift made."""
 
+import contextlib
+import io
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -12,6 +16,7 @@ from e2e.setup import DEMO_IMAGES, install_everything, prepare, say
 from e2e.support.client import Client, KubectlError, WaitError, eventually
 from e2e.support.install import restricted_namespace
 from e2e.support.lane import ROOT, StepError
+from tools.transcript import WRITTEN
 
 NAMESPACE = "nightshift-demo"
 EXAMPLE = ROOT / "examples" / "tiny.yaml"
@@ -47,6 +52,47 @@ def demo() -> int:
 
     client = prepare("make demo", DEMO_IMAGES)
     mark("cluster and images")
+    with transcript() as lines:
+        name, answer = serve(client, mark)
+    times["in all"] = round(time.monotonic() - started, 1)
+    Settings(client.access.home).make_home()
+    Path(client.access.home, TIMES).write_text(json.dumps(times, indent=1))
+    say("times in seconds: " + ", ".join(f"{step} {seconds}" for step, seconds in times.items()))
+    if answer.strip() != EXPECTED:
+        say(f"that is not the expected answer: {EXPECTED}")
+        return 1
+    Path(client.access.home, WRITTEN).write_text("".join(lines))
+    kubeconfig = client.access.kubeconfig
+    say(f"Look around: KUBECONFIG={kubeconfig} {client.access.kubectl} describe lld -n {NAMESPACE} {name}")
+    return 0
+
+
+class Tee(io.TextIOBase):
+    """Writes to the terminal and keeps what was written."""
+
+    def __init__(self, terminal: TextIO, lines: list[str]) -> None:
+        self.terminal, self.lines = terminal, lines
+
+    def write(self, text: str) -> int:
+        """As of any text file."""
+        self.lines.append(text)
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        """As of any text file."""
+        self.terminal.flush()
+
+
+@contextlib.contextmanager
+def transcript() -> Iterator[list[str]]:
+    """Everything that the block prints, which goes to the terminal too."""
+    lines: list[str] = []
+    with contextlib.redirect_stdout(Tee(sys.stdout, lines)):
+        yield lines
+
+
+def serve(client: Client, mark: Callable[[str], None]) -> tuple[str, str]:
+    """Install Nightshift, apply the example, ask it; its name and the answer."""
     install_everything(client)
     mark("helm install --wait")
     example = yaml.safe_load(EXAMPLE.read_text())
@@ -63,16 +109,7 @@ def demo() -> int:
     answer = client.chat(NAMESPACE, name, QUESTION)
     mark("chat")
     print(f"{answer}\n")
-    times["in all"] = round(time.monotonic() - started, 1)
-    Settings(client.access.home).make_home()
-    Path(client.access.home, TIMES).write_text(json.dumps(times, indent=1))
-    say("times in seconds: " + ", ".join(f"{step} {seconds}" for step, seconds in times.items()))
-    if answer.strip() != EXPECTED:
-        say(f"that is not the expected answer: {EXPECTED}")
-        return 1
-    kubeconfig = client.access.kubeconfig
-    say(f"Look around: KUBECONFIG={kubeconfig} {client.access.kubectl} describe lld -n {NAMESPACE} {name}")
-    return 0
+    return name, answer
 
 
 def main() -> int:

@@ -76,7 +76,7 @@ class ProcessLauncher:
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     adapter_path: str = ""
-    ready_seconds: float = 30.0
+    ready_seconds: float = 120.0
 
     async def start(self, *more: str) -> Running:
         """An engine that answers."""

@@ -166,8 +166,13 @@ class ApiServer:
             watcher(event, copied(raw))
 
 
+SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def copied(value: Any) -> Any:
     """A copy of JSON data, to the bottom."""
+    if value.__class__ in SCALARS:  # most values are, and simulations copy millions of them
+        return value
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list | tuple) else value

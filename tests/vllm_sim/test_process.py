@@ -53,7 +53,7 @@ async def _get(session: aiohttp.ClientSession, url: str) -> int | str:
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await _get(session, url) == "refused":  # noqa: ASYNC110 - the other side is a process
             await asyncio.sleep(0.02)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +28,7 @@ _SUFFIXES = {
 }
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)")
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _TRUE_WHEN_ABSENT = frozenset({"allowPrivilegeEscalation", "automountServiceAccountToken", "enableServiceLinks"})
 """Fields that the API server takes as true where they are missing."""
 
@@ -59,34 +60,56 @@ def quantity(text: str | int | float) -> Decimal | None:
     return Decimal(match[1]) * _SUFFIXES[match[2]]
 
 
-def difference(desired: Any, live: Any, path: str = "") -> str | None:
+def difference(desired: Any, live: Any) -> str | None:
     """Where a live object lacks what is desired of it: the first path that differs, or None.
 
     The API server adds defaults to what was applied, so a live object may hold more than was desired. It
     leaves out fields that are empty, zero or false, and may write quantities in another way (``1000m``
     for ``1``).
     """
-    if isinstance(desired, Mapping):
-        if not isinstance(live, Mapping):
-            return None if not desired and live is None else path or "."
-        for key, value in desired.items():
-            found = difference(value, live.get(key), f"{path}.{key}")
-            if found:
-                return found
+    found = _difference(desired, live, "")
+    return None if found is None else found or "."
+
+
+def _difference(desired: Any, live: Any, name: str) -> str | None:
+    """The path below a field of that name, empty where the field itself differs; None where nothing does.
+
+    Every field of every object is compared in every round, so scalars, the most of them, are told by
+    their class and the path is put together only where something differs.
+    """
+    if desired.__class__ not in _SCALARS:
+        if isinstance(desired, (dict, Mapping)):
+            return _fields(desired, live)
+        if isinstance(desired, list | tuple):
+            return _items(desired, live)
+    if live is None and not desired and name not in _TRUE_WHEN_ABSENT:
         return None
-    if isinstance(desired, list | tuple):
-        if not desired and live is None:
-            return None
-        if not isinstance(live, list | tuple) or len(live) != len(desired):
-            return path or "."
-        for index, (left, right) in enumerate(zip(desired, live, strict=True)):
-            found = difference(left, right, f"{path}[{index}]")
-            if found:
-                return found
+    return None if _same_scalar(desired, live) else ""
+
+
+def _fields(desired: Mapping[str, Any], live: Any) -> str | None:
+    if not isinstance(live, (dict, Mapping)):
+        return None if not desired and live is None else ""
+    for key, value in desired.items():
+        there = live.get(key)
+        if there.__class__ is value.__class__ and value.__class__ in _SCALARS and there == value:
+            continue
+        found = _difference(value, there, key)
+        if found is not None:
+            return f".{key}{found}"
+    return None
+
+
+def _items(desired: Sequence[Any], live: Any) -> str | None:
+    if not desired and live is None:
         return None
-    if live is None and not desired and path.rpartition(".")[2] not in _TRUE_WHEN_ABSENT:
-        return None
-    return None if _same_scalar(desired, live) else path or "."
+    if not isinstance(live, list | tuple) or len(live) != len(desired):
+        return ""
+    for index, (left, right) in enumerate(zip(desired, live, strict=True)):
+        found = _difference(left, right, "")
+        if found is not None:
+            return f"[{index}]{found}"
+    return None
 
 
 def _same_scalar(desired: Any, live: Any) -> bool:
