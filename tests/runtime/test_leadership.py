@@ -7,7 +7,7 @@ import pytest
 
 from nightshift.adapters.kube import KubeError, Object, Reference
 from nightshift.core.lease import LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RETRY_SECONDS
-from nightshift.runtime.leadership import Leadership
+from nightshift.runtime.leadership import Leadership, holder_identity
 from nightshift.runtime.telemetry import LEADER
 from tests.support.api_server import ApiServer
 from tests.support.fake_kube import FakeKube
@@ -102,6 +102,23 @@ def test_the_lease_of_a_process_that_died_is_taken_after_it_ran_out() -> None:
         assert lease(server)["holderIdentity"] == "b"
 
     run(story())
+
+
+def test_a_process_that_is_started_again_in_the_same_pod_is_another_holder() -> None:
+    """A kubelet starts a container again under the same name, with the same process number."""
+
+    async def story() -> tuple[float, str]:
+        server = ApiServer()
+        await member(server, holder_identity("pod"))[0].acquire()
+        killed = lease(server)["holderIdentity"]
+        again, _ = member(server, holder_identity("pod"))
+        await again.acquire()
+        assert lease(server)["holderIdentity"] != killed
+        return now(), killed
+
+    waited, killed = run(story())
+    assert waited >= LEASE_SECONDS
+    assert killed.startswith("pod_")
 
 
 @pytest.mark.parametrize("fault", [unreachable, silent], ids=["refused connections", "no answer at all"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,15 @@ from nightshift.core.lease import (
 from nightshift.runtime.telemetry import LEADER
 
 logger = logging.getLogger(__name__)
+
+
+def holder_identity(pod: str) -> str:
+    """What a process calls itself in a Lease; no other one is called so.
+
+    The name of its pod does not tell it from the one before it: a kubelet starts a container again in the same pod,
+    with the same process number 1. The former leader's Lease must look like another's, so that it runs out.
+    """
+    return f"{pod}_{secrets.token_hex(4)}"
 
 
 class Leadership:

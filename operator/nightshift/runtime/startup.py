@@ -22,7 +22,7 @@ from nightshift.runtime import handlers, health
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
 from nightshift.runtime.fencing import fenced
-from nightshift.runtime.leadership import Leadership
+from nightshift.runtime.leadership import Leadership, holder_identity
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.telemetry import count_request
@@ -58,7 +58,7 @@ async def _run(config: OperatorConfig) -> int:
     kube = await connect(count_request)
     session = aiohttp.ClientSession()
     registry = Registry(session, frozenset(config.insecure_registries))
-    identity = f"{os.environ.get('POD_NAME', socket.gethostname())}_{os.getpid()}"
+    identity = holder_identity(os.environ.get("POD_NAME", socket.gethostname()))
     leadership = Leadership(kube, config.namespace, config.lease_name, identity)
     reconciler = Reconciler(config, fenced(kube, leadership), Cache(), Lookups(kube, registry))
     controller = Controller(reconciler, kube)
