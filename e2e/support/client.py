@@ -156,14 +156,16 @@ class Client:
         """Ask a deployment through its Service with the official client."""
         with self.forward(namespace, f"service/{name}", 80) as base:
             direct = openai.DefaultHttpxClient(trust_env=False)  # the address is this machine's: no proxy knows it
-            client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60, http_client=direct)
             try:
-                answer = client.chat.completions.create(
-                    model=model or name,
-                    messages=[{"role": "user", "content": question}],
-                    temperature=0,
-                    max_tokens=32,
-                )
+                with openai.OpenAI(
+                    base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60, http_client=direct
+                ) as client:
+                    answer = client.chat.completions.create(
+                        model=model or name,
+                        messages=[{"role": "user", "content": question}],
+                        temperature=0,
+                        max_tokens=32,
+                    )
             except openai.OpenAIError as error:
                 raise KubectlError(f"the chat with {namespace}/{name} failed: {error}") from error
         return answer.choices[0].message.content or ""
