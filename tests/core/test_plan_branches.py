@@ -8,8 +8,9 @@ from nightshift.api import names
 from nightshift.api.fetch import Downloaded, Failed, FetchReason, Progress
 from nightshift.core.facts import Unknown
 from nightshift.core.observed import ImageAnswer, Observed
-from nightshift.core.plan import PROGRESS_SECONDS, plan, progress_sentence
+from nightshift.core.plan import plan
 from nightshift.core.planning import Plan, ReadProgress
+from nightshift.core.progress import PROGRESS_SECONDS, progress_sentence
 from nightshift.core.target import IMAGE_ATTEMPTS, RETRY_SECONDS
 from tests.support.builders import (
     DIGEST,

@@ -10,9 +10,9 @@ from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Sta
 from nightshift.core import children
 from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.observed import Observed, PodFacts
-from nightshift.core.plan import progress_sentence
 from nightshift.core.planning import Plan
 from nightshift.core.pod import image_reference, image_tag
+from nightshift.core.progress import progress_sentence
 from nightshift.core.revisions import Revision
 
 

@@ -1,0 +1,41 @@
+"""Whole objects: which of them are to be written, and with which mark."""
+
+from collections.abc import Iterable
+
+from nightshift.api import names
+from nightshift.core import children
+from nightshift.core.canonical import difference, short_hash
+from nightshift.core.observed import Observed, is_orphan
+from nightshift.core.planning import Apply, Delete
+
+_MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})
+"""Kinds whose spec cannot be changed: they are created when missing and left alone otherwise."""
+
+
+def changes(manifests: Iterable[children.Manifest], observed: Observed) -> tuple[Apply, ...]:
+    """Of whole objects, those that are missing or not as they should be."""
+    found = []
+    for manifest in manifests:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        live = observed.live.get((kind, name))
+        stamped = _stamp(manifest)
+        if live is None:
+            found.append(Apply(stamped, f"Creating {kind} {name}.", create=True))
+        elif kind not in _MADE_ONCE or is_orphan(live):
+            where = difference(manifest, live) or difference(stamped, live)
+            if where:
+                found.append(Apply(stamped, f"Correcting {kind} {name} at {where}.", create=False))
+    return tuple(found)
+
+
+def _stamp(manifest: children.Manifest) -> children.Manifest:
+    """The manifest with the hash of itself, by which a field that is no longer desired is noticed."""
+    metadata = manifest["metadata"]
+    annotations = {**metadata.get("annotations", {}), names.ANNOTATION_APPLIED: short_hash(manifest)}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def deletion(observed: Observed, kind: str, name: str, api_version: str, reason: str) -> Delete:
+    """The deletion of exactly the object that was observed."""
+    metadata = observed.live[(kind, name)]["metadata"]
+    return Delete(api_version, kind, name, metadata["uid"], metadata["resourceVersion"], reason)
