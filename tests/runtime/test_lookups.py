@@ -7,9 +7,11 @@ from nightshift.core.engine_log import EngineFailure, FailureKind
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.observed import EngineLog
 from nightshift.core.planning import ReadEngineLog, ReadProgress, ResolveImage
+from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, NOW
+from tests.support.fake_engines import FakeEngines
 from tests.support.fake_kube import FakeKube
 from tests.support.harness import FakeRegistry
 
@@ -34,7 +36,7 @@ def kube() -> FakeKube:
 
 @pytest.fixture
 def lookups(kube: FakeKube, registry: FakeRegistry) -> Lookups:
-    return Lookups(kube, registry)
+    return Lookups(kube, registry, Lookout(FakeEngines()))
 
 
 async def test_answers_of_registries_are_kept_with_the_number_of_attempts(

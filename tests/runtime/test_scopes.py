@@ -12,10 +12,12 @@ from nightshift.api.resource import parse_status
 from nightshift.runtime import handlers
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from tests.support.api_server import ApiServer, deployment_reference, selected
 from tests.support.builders import config, model_spec
+from tests.support.fake_engines import FakeEngines
 from tests.support.fake_kube import FakeKube
 from tests.support.harness import FakeRegistry
 from tests.support.virtual_time import run
@@ -28,7 +30,9 @@ class Scoped:
     def __init__(self, server: ApiServer, **settings: Any) -> None:
         self.kube = FakeKube(server)
         self.config = config(**settings)
-        reconciler = Reconciler(self.config, self.kube, Cache(), Lookups(self.kube, FakeRegistry()))
+        reconciler = Reconciler(
+            self.config, self.kube, Cache(), Lookups(self.kube, FakeRegistry(), Lookout(FakeEngines()))
+        )
         self.controller = Controller(reconciler, cast(Any, self.kube))
         self.cache = reconciler.cache
         self.reconciler = reconciler

@@ -10,10 +10,12 @@ from nightshift.api.resource import parse_status
 from nightshift.api.status import Status
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.runtime.cache import Cache
+from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from tests.support.api_server import ApiServer, deployment_reference
 from tests.support.builders import DIGEST, NOW, config
+from tests.support.fake_engines import FakeEngines
 from tests.support.fake_kube import FakeKube
 from tests.support.world import World
 
@@ -40,6 +42,7 @@ class Harness:
         self.server = ApiServer()
         self.world = World(self.server)
         self.registry = FakeRegistry()
+        self.engines = FakeEngines()
         self.dirty = True
         if spec is not None:
             self.server.create(
@@ -62,7 +65,7 @@ class Harness:
                 self.cache.put_child(kind, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
-        self.lookups = Lookups(self.kube, self.registry)
+        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines))
         self.reconciler = Reconciler(self.config, self.kube, self.cache, self.lookups)
         self.dirty = True
 

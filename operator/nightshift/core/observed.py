@@ -8,7 +8,8 @@ from typing import Any
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
 from nightshift.core.engine_log import EngineFailure
-from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.engine_sight import EngineSight
+from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
 from nightshift.core.revisions import Revision, parse_revision
 
 ObjectKey = tuple[str, str]
@@ -134,6 +135,8 @@ class Observed:
     """Of downloads under way, by pod."""
     engine_logs: Mapping[str, EngineLog] = field(default_factory=dict)
     """What crashed engines wrote, by pod."""
+    engines: Mapping[str, EngineSight] = field(default_factory=dict)
+    """What running engines say of themselves, by pod; of their present start only."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Engine pods that are not on their way out, of one revision or of all."""
@@ -149,6 +152,17 @@ class Observed:
     def ready(self, revision: str | None = None) -> int:
         """How many engine pods are ready."""
         return sum(pod.ready for pod in self.engine_pods(revision))
+
+    def cache_config(self, revision: str) -> Fact[Mapping[str, str]]:
+        """Labels of cache_config_info (KV blocks, their size, tokens) as an engine of the revision tells them.
+
+        All engines of a revision have equal pods, so the first that tells speaks for the others.
+        """
+        for pod in self.engine_pods(revision):
+            sight = self.engines.get(pod.name)
+            if sight is not None and sight.last is not None and sight.last.value.cache_config:
+                return Known(sight.last.value.cache_config, sight.last.at)
+        return Unknown("No engine of this revision has told the size of its KV cache yet.")
 
     def replica_set(self, revision: str) -> ReplicaSetFacts | None:
         """The ReplicaSet of a revision."""
@@ -231,6 +245,14 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
     )
 
 
+def engine_start(pod: PodFacts) -> str | None:
+    """The pod and the moment at which its engine started; None while it does not run."""
+    engine = pod.container(names.ENGINE_CONTAINER)
+    if engine is None or engine.running_since is None:
+        return None
+    return f"{pod.uid} {engine.running_since}"
+
+
 def replica_set_facts(raw: Mapping[str, Any]) -> ReplicaSetFacts:
     """Read a ReplicaSet."""
     metadata = raw["metadata"]
@@ -267,6 +289,7 @@ def observe(
     images: Mapping[str, ImageAnswer],
     progress: Mapping[str, Progress],
     engine_logs: Mapping[str, EngineLog] | None = None,
+    engines: Mapping[str, EngineSight] | None = None,
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
@@ -279,15 +302,18 @@ def observe(
         return [raw for key, raw in sorted(owned.items()) if key[0] == kind]
 
     revisions = [parse_revision(dict(raw)) for raw in of("ControllerRevision")]
+    pods = tuple(pod_facts(raw) for raw in of("Pod"))
+    starts = {pod.name: engine_start(pod) for pod in pods} if engines else {}
     return Observed(
         revisions=tuple(revision for revision in revisions if revision is not None),
         replica_sets=tuple(replica_set_facts(raw) for raw in of("ReplicaSet")),
-        pods=tuple(pod_facts(raw) for raw in of("Pod")),
+        pods=pods,
         jobs=tuple(job_facts(raw) for raw in of("Job")),
         live=owned,
         images=images,
         progress=progress,
         engine_logs=engine_logs or {},
+        engines={pod: sight for pod, sight in (engines or {}).items() if starts.get(pod) == sight.start},
     )
 
 

@@ -9,6 +9,7 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
 from nightshift.core.adoption import adopted_revisions
 from nightshift.core.causes import Cause, job_cause
+from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Apply, Plan, ReadProgress
@@ -30,6 +31,11 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
     """
     if deployment.deleting:
         return Plan()
+    return with_engines(_decided(deployment, observed, config, now), deployment, observed, now)
+
+
+def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
+    """What to do, besides what the engines say of themselves."""
     if deployment.spec.paused:
         return _paused(deployment, observed, config, now)
     access = (*adopted_revisions(deployment, observed), *changes(_access(deployment, config), observed))

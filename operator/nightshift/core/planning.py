@@ -58,7 +58,28 @@ class ReadEngineLog:
     """Whether the container that ended is the one before the present one."""
 
 
-Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog
+@dataclass(frozen=True)
+class LookAtEngine:
+    """Read an engine's metrics now and then, for as long as plans name it."""
+
+    pod: str
+    ip: str
+    start: str
+    """Which start of the engine, as `core.observed.engine_start` names it."""
+
+
+@dataclass(frozen=True)
+class AskEngine:
+    """Ask an engine for one token."""
+
+    pod: str
+    ip: str
+    start: str
+    served_name: str
+    deadline_seconds: float
+
+
+Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog | AskEngine
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,8 @@ class Plan:
     apply: tuple[Apply, ...] = ()
     delete: tuple[Delete, ...] = ()
     requests: tuple[Request, ...] = ()
+    looks: tuple[LookAtEngine, ...] = ()
+    """Engines to be watched from now on, and no others of this deployment."""
     requeue_after: float | None = None
     """Seconds until this should be looked at again, where no watch will tell."""
     notes: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ class Controller:
         self._cache: Cache = reconciler.cache
         self._kube = kube
         self.queue: KeyedQueue[Key] = KeyedQueue()
+        reconciler.lookups.lookout.tell = self.queue.add
         self._untold: dict[str, int] = {}
         """Comparisons in a row that found changes of a kind of which no watch told anything."""
 
@@ -105,6 +106,7 @@ class Controller:
                 tasks.create_task(self._work())
             tasks.create_task(self._compare_now_and_then(config.resync_seconds))
             tasks.create_task(self._measure())
+            tasks.create_task(self._reconciler.lookups.lookout.run())
 
     async def _work(self) -> None:
         while True:

@@ -10,7 +10,8 @@ from nightshift.api.fetch import Progress, parse_progress
 from nightshift.core.engine_log import engine_failure
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
-from nightshift.core.planning import ReadEngineLog, ReadProgress, Request, ResolveImage
+from nightshift.core.planning import AskEngine, ReadEngineLog, ReadProgress, Request, ResolveImage
+from nightshift.runtime.lookout import Lookout
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ class Registry(Protocol):
 class Lookups:
     """Answers by question. Losing them costs a question, nothing else."""
 
-    def __init__(self, kube: Kube, registry: Registry) -> None:
+    def __init__(self, kube: Kube, registry: Registry, lookout: Lookout) -> None:
+        self.lookout = lookout
+        """Watches the engines."""
         self._kube = kube
         self._registry = registry
         self._images: dict[str, ImageAnswer] = {}
@@ -60,6 +63,8 @@ class Lookups:
             await self._resolve(request)
         elif isinstance(request, ReadEngineLog):
             await self._read_engine_log(namespace, request)
+        elif isinstance(request, AskEngine):
+            self.lookout.ask(namespace, request)
         else:
             await self._read_progress(namespace, request)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +39,8 @@ class Reconciler:
     lookups: Lookups
     quarrels: dict[Key, dict[tuple[str, str], Quarrel]] = field(default_factory=dict)
     """Objects that others change against us, by deployment, kind and name."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """The present moment."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one LLMDeployment a step forward.
@@ -53,6 +55,7 @@ class Reconciler:
         if body is None or "deletionTimestamp" in body["metadata"]:
             forget_deployment(*key)
             self.quarrels.pop(key, None)
+            self.lookups.lookout.watch(key, ())
             return None
         try:
             deployment = parse(body)
@@ -63,7 +66,7 @@ class Reconciler:
 
     async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
         key = (deployment.namespace, deployment.name)
-        now = datetime.now(UTC)
+        now = self.now()
         observed = self._observe(deployment)
         decided = plan(deployment, observed, self.config, now)
         if logs := [request for request in decided.requests if isinstance(request, ReadEngineLog)]:
@@ -71,6 +74,7 @@ class Reconciler:
             await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in logs))
             observed = self._observe(deployment)
             decided = plan(deployment, observed, self.config, now)
+        self.lookups.lookout.watch(key, decided.looks)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         outcome = await execute(decided, deployment, self.kube, self.cache)
@@ -99,7 +103,8 @@ class Reconciler:
         key = (deployment.namespace, deployment.name)
         progress = self.lookups.progress(deployment.namespace)
         logs = self.lookups.engine_logs(deployment.namespace)
-        return observe(deployment.uid, self.cache.children(key), self.lookups.images, progress, logs)
+        engines = self.lookups.lookout.sights(key)
+        return observe(deployment.uid, self.cache.children(key), self.lookups.images, progress, logs, engines)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
@@ -109,7 +114,7 @@ class Reconciler:
         return min(resync, decided.requeue_after) if decided.requeue_after is not None else resync
 
     async def _refuse(self, body: Mapping[str, Any], message: str) -> None:
-        before, now = parse_status(body), datetime.now(UTC)
+        before, now = parse_status(body), self.now()
         after = refused_status(body["metadata"].get("generation", 0), before, "InvalidSpec", message, now)
         await self._write_status(body, after)
         if before.observed_generation != after.observed_generation:

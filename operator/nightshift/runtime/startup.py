@@ -13,6 +13,7 @@ import kopf
 import yaml
 
 from nightshift import __version__
+from nightshift.adapters.engine import Engines
 from nightshift.adapters.kube import KubeClient, KubeError, connect
 from nightshift.adapters.registry import Registry
 from nightshift.api import names
@@ -23,6 +24,7 @@ from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
 from nightshift.runtime.fencing import fenced
 from nightshift.runtime.leadership import Leadership, holder_identity
+from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.telemetry import count_request
@@ -60,7 +62,9 @@ async def _run(config: OperatorConfig) -> int:
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = holder_identity(os.environ.get("POD_NAME", socket.gethostname()))
     leadership = Leadership(kube, config.namespace, config.lease_name, identity)
-    reconciler = Reconciler(config, fenced(kube, leadership), Cache(), Lookups(kube, registry))
+    engines = Engines()
+    lookups = Lookups(kube, registry, Lookout(engines))
+    reconciler = Reconciler(config, fenced(kube, leadership), Cache(), lookups)
     controller = Controller(reconciler, kube)
     server = await health.serve(lambda: _problem(controller, leadership, config))
     try:
@@ -68,6 +72,7 @@ async def _run(config: OperatorConfig) -> int:
     finally:
         await server.cleanup()
         await session.close()
+        await engines.close()
         await kube.close()
 
 

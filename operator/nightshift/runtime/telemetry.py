@@ -42,6 +42,17 @@ QUEUE_BACKING_OFF = Gauge(
     "nightshift_queue_backing_off", "LLMDeployments whose last reconcile failed; tried again later each time."
 )
 WATCH_EVENTS = Counter("nightshift_watch_events_total", "What watches told, by kind of object.", ["kind"])
+ENGINE_LOOKS = Counter(
+    "nightshift_engine_looks_total",
+    "Readings of engines' metrics, by result: read, or unknown (no answer).",
+    ["result"],
+)
+ENGINE_PROBES = Counter(
+    "nightshift_engine_probes_total",
+    "Questions for one token to engines that made no step, by result: answered, unanswered, or unknown (refused, not "
+    "reached).",
+    ["result"],
+)
 LEADER = Gauge("nightshift_leader", "1 where this process leads, 0 where it stands by.")
 DEPLOYMENT_READY = Gauge("nightshift_deployment_ready", "1 where the present spec serves.", ["namespace", "name"])
 DEPLOYMENTS = Gauge("nightshift_deployments", "LLMDeployments, by the reason of their condition Ready.", ["reason"])
