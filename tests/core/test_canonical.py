@@ -55,6 +55,16 @@ def test_a_quantity_stands_for_a_number(text: str | int | float, number: Decimal
         pytest.param({"a": 1}, {"a": 2}, ".a", id="another value is found by its path"),
         pytest.param({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 2}]}}, ".a.b[0].c", id="also inside a list"),
         pytest.param({"a": 1}, {}, ".a", id="a missing value is a difference"),
+        pytest.param(
+            {"selector": {"a": "1"}}, {"selector": {"a": "1", "b": "2"}}, ".selector.b", id="a label more in a selector"
+        ),
+        pytest.param(
+            {"podSelector": {}},
+            {"podSelector": {"matchLabels": {"b": "2"}}},
+            ".podSelector.matchLabels",
+            id="a label where everything is selected",
+        ),
+        pytest.param({"podSelector": {}}, {"podSelector": {"matchLabels": {}}}, None, id="everything is selected"),
         pytest.param({"a": {}}, {}, None, id="an empty map and none are the same"),
         pytest.param({"a": []}, {}, None, id="an empty list and none are the same"),
         pytest.param({"a": ""}, {}, None, id="an empty text and none are the same"),

@@ -1,6 +1,6 @@
 import pytest
 
-from nightshift.core.liveness import Vitals, liveness_problem
+from nightshift.core.liveness import Vitals, liveness_problem, readiness_problem
 
 BOUND = 300.0
 
@@ -39,3 +39,21 @@ def test_what_makes_the_process_be_restarted(vitals: Vitals, expected: str | Non
 
 def test_the_bound_is_the_administrators() -> None:
     assert liveness_problem(Vitals(leading=True, overdue_seconds=301), 600) is None
+
+
+@pytest.mark.parametrize(
+    ("lease_answered", "leading", "unprepared", "expected"),
+    [
+        pytest.param(
+            False, False, "not listed", "the Lease could not be read yet; see the log", id="nothing answered yet"
+        ),
+        pytest.param(True, False, "not listed", None, id="a standby lists nothing before it leads"),
+        pytest.param(True, True, "the definition is not there", "the definition is not there", id="a leader waits"),
+        pytest.param(True, True, None, None, id="a leader works"),
+    ],
+)
+def test_whether_the_process_can_do_its_work(
+    lease_answered: bool, leading: bool, unprepared: str | None, expected: str | None
+) -> None:
+    found = readiness_problem(lease_answered=lease_answered, leading=leading, unprepared=unprepared)
+    assert found == expected

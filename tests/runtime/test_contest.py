@@ -67,11 +67,14 @@ def test_somebody_who_changes_it_again_at_once_makes_no_hot_loop() -> None:
         assert FREE_CORRECTIONS < len(services) <= 15, "an hour of a change every second"
         assert contests(harness)[:4] == ["FieldsTakenBack", "FieldsTakenBack", "FieldsContested", "FieldsContested"]
         assert len(contests(harness)) == len(services)
+        assert harness.condition("Ready") == ("False", "ServiceContested"), "the Service is not as it should be"
+        assert harness.condition("Available") == ("True", "Serving")
         assert all(wait is not None and wait <= harness.config.resync_seconds for wait in waits)
         await asyncio.sleep(3600)
         harness.dirty = True
         await harness.settle()
         assert live(harness)["spec"]["type"] == "ClusterIP", "it is not given up"
+        assert harness.condition("Ready") == ("True", "Serving")
 
     run(story())
 

@@ -11,9 +11,7 @@ class Process:
     """A process that may have a problem."""
 
     problem: str | None = None
-
-    def __call__(self) -> str | None:
-        return self.problem
+    unready: str | None = None
 
 
 @pytest.fixture
@@ -23,22 +21,26 @@ def process() -> Process:
 
 @pytest_asyncio.fixture
 async def url(process: Process) -> AsyncIterator[str]:
-    runner = await health.serve(process, port=0)
+    runner = await health.serve(lambda: process.problem, lambda: process.unready, port=0)
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 
 @pytest.mark.parametrize(
-    ("problem", "path", "status", "text"),
+    ("problem", "unready", "path", "status", "text"),
     [
-        (None, "/healthz", 200, "ok"),
-        ("a reconcile has been overdue for 130 s", "/healthz", 503, "a reconcile has been overdue for 130 s"),
-        (None, "/readyz", 200, "ok"),
-        ("a reconcile has been overdue for 130 s", "/readyz", 200, "ok"),
+        (None, None, "/healthz", 200, "ok"),
+        ("a reconcile is overdue", None, "/healthz", 503, "a reconcile is overdue"),
+        (None, "the Lease could not be read yet", "/healthz", 200, "ok"),
+        (None, None, "/readyz", 200, "ok"),
+        ("a reconcile is overdue", None, "/readyz", 200, "ok"),
+        (None, "the Lease could not be read yet", "/readyz", 503, "the Lease could not be read yet"),
     ],
 )
-async def test_probes(process: Process, url: str, problem: str | None, path: str, status: int, text: str) -> None:
-    process.problem = problem
+async def test_probes(
+    process: Process, url: str, problem: str | None, unready: str | None, path: str, status: int, text: str
+) -> None:
+    process.problem, process.unready = problem, unready
     async with aiohttp.ClientSession() as session, session.get(url + path) as response:
         assert (response.status, await response.text()) == (status, text)
 

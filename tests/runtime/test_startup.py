@@ -178,6 +178,30 @@ def test_an_overdue_reconcile_is_a_problem_of_the_leader_alone() -> None:
     run(body())
 
 
+def test_ready_once_the_lease_was_read_and_for_a_leader_once_everything_was_listed(watching: None) -> None:
+    async def body() -> None:
+        operator = Operator()
+
+        def unready() -> str | None:
+            return startup._unready(operator.controller, operator.leadership)
+
+        assert unready() == "the Lease could not be read yet; see the log"
+        operator.served_after = 1
+        told: list[str | None] = []
+
+        def look() -> None:
+            told.append(unready())
+
+        loop = asyncio.get_running_loop()
+        loop.call_later(1, look)
+        loop.call_later(59, look)
+        loop.call_later(60, operator.stop.set)
+        assert await operator.lead() == 0
+        assert told == ["the CustomResourceDefinition of LLMDeployment is not there; install crds/", None]
+
+    run(body())
+
+
 def test_the_configuration_is_read_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(

@@ -29,6 +29,9 @@ _SUFFIXES = {
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)([a-zA-Z]*)")
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_SELECTORS = frozenset({"matchLabels", "namespaceSelector", "nodeSelector", "podSelector", "selector"})
+"""Maps that the API server replaces as a whole (``mapType=atomic``). Source: k8s.io/api, v1.34."""
+
 _TRUE_WHEN_ABSENT = frozenset({"allowPrivilegeEscalation", "automountServiceAccountToken", "enableServiceLinks"})
 """Fields that the API server takes as true where they are missing."""
 
@@ -65,7 +68,7 @@ def difference(desired: Any, live: Any) -> str | None:
 
     The API server adds defaults to what was applied, so a live object may hold more than was desired. It
     leaves out fields that are empty, zero or false, and may write quantities in another way (``1000m``
-    for ``1``).
+    for ``1``). To selectors it adds nothing: one more label in them selects less.
     """
     found = _difference(desired, live, "")
     return None if found is None else found or "."
@@ -79,7 +82,7 @@ def _difference(desired: Any, live: Any, name: str) -> str | None:
     """
     if desired.__class__ not in _SCALARS:
         if isinstance(desired, (dict, Mapping)):
-            return _fields(desired, live)
+            return _fields(desired, live, name)
         if isinstance(desired, list | tuple):
             return _items(desired, live)
     if live is None and not desired and name not in _TRUE_WHEN_ABSENT:
@@ -87,7 +90,7 @@ def _difference(desired: Any, live: Any, name: str) -> str | None:
     return None if _same_scalar(desired, live) else ""
 
 
-def _fields(desired: Mapping[str, Any], live: Any) -> str | None:
+def _fields(desired: Mapping[str, Any], live: Any, name: str) -> str | None:
     if not isinstance(live, (dict, Mapping)):
         return None if not desired and live is None else ""
     for key, value in desired.items():
@@ -97,6 +100,8 @@ def _fields(desired: Mapping[str, Any], live: Any) -> str | None:
         found = _difference(value, there, key)
         if found is not None:
             return f".{key}{found}"
+    if name in _SELECTORS:
+        return next((f".{key}" for key, there in live.items() if there and key not in desired), None)
     return None
 
 

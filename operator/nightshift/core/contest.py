@@ -7,6 +7,7 @@ from typing import Any
 
 from nightshift.api import names
 from nightshift.core.canonical import difference
+from nightshift.core.cause import Cause
 from nightshift.core.events import EventNote
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Plan
@@ -20,6 +21,8 @@ FORGET_SECONDS = 3600.0
 """After so long without a correction the quarrel is over."""
 
 _NAMED_FIELDS = 5
+_SERVING = frozenset({"ReplicaSet", "Service"})
+"""Kinds without which nothing serves, or nobody finds what serves."""
 
 
 @dataclass(frozen=True)
@@ -112,27 +115,43 @@ def settle(
 ) -> tuple[Plan, tuple[Taken, ...]]:
     """The plan without corrections that have to wait, and the fields that the others take back.
 
+    While a correction waits that decides whether something serves, the plan is blocked: Ready must not be True of
+    a Service that leads elsewhere.
+
     Args:
         plan: What was decided.
         observed: What it was decided from.
         quarrels: By kind and name of the object.
         now: Local monotonic seconds.
     """
-    kept, taken, waits = [], [], [] if plan.requeue_after is None else [plan.requeue_after]
+    kept, taken, held, waits = [], [], [], [] if plan.requeue_after is None else [plan.requeue_after]
     for item in plan.apply:
         kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
         live = observed.live.get((kind, name))
         found = None if item.create or live is None else taken_fields(item.manifest, live)
         wait = hold_seconds(quarrels.get((kind, name), Quarrel()), now) if found else 0.0
-        if wait > 0:
+        if found and wait > 0:
             waits.append(wait)
+            held.append(found)
             continue
         kept.append(item)
         if found:
             taken.append(found)
     if len(kept) == len(plan.apply):
         return plan, tuple(taken)
-    return replace(plan, apply=tuple(kept), requeue_after=min(waits)), tuple(taken)
+    blocker = plan.blocker or next((_contested(item) for item in held if item.kind in _SERVING), None)
+    return replace(plan, apply=tuple(kept), requeue_after=min(waits), blocker=blocker), tuple(taken)
+
+
+def _contested(taken: Taken) -> Cause:
+    managers = ", ".join(taken.managers)
+    return Cause(
+        f"{taken.kind}Contested",
+        f"{managers} changes {', '.join(taken.fields[:_NAMED_FIELDS])} of {taken.kind} {taken.name} again and again, "
+        f"so it is not as it should be; Nightshift sets it back at least every {LAST_HOLD_SECONDS:.0f} s. Keep "
+        f"{managers} away from it. To keep a change, make it in the LLMDeployment.",
+        definite=False,
+    )
 
 
 def taken_note(taken: Taken, quarrel: Quarrel) -> EventNote:

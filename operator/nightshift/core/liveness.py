@@ -1,4 +1,4 @@
-"""Whether the operator's process should be started anew: the decision behind /healthz."""
+"""Whether the operator's process should be started anew, and whether it can do its work: /healthz and /readyz."""
 
 from dataclasses import dataclass
 
@@ -45,3 +45,19 @@ def liveness_problem(vitals: Vitals, bound_seconds: float) -> str | None:
     if vitals.silent_watches:
         return f"the watches of {', '.join(vitals.silent_watches)} tell nothing, though lists show changes"
     return None
+
+
+def readiness_problem(*, lease_answered: bool, leading: bool, unprepared: str | None) -> str | None:
+    """Why the process cannot do its work yet, as a sentence, or None: what `helm install --wait` waits for.
+
+    A standby has shown what it can once it has read the Lease. A leader must have read everything that it acts on:
+    without the definition, or without the right to list, every LLMDeployment stays Pending for ever.
+
+    Args:
+        lease_answered: Whether the API server has answered about the Lease.
+        leading: Whether this process leads.
+        unprepared: Why a leader has not begun to work, or None.
+    """
+    if not lease_answered:
+        return "the Lease could not be read yet; see the log"
+    return unprepared if leading else None

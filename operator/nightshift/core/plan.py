@@ -8,6 +8,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
 from nightshift.core.adoption import adopted_revisions
+from nightshift.core.canonical import difference
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
@@ -65,7 +66,21 @@ def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfi
         target=None if isinstance(target, Waiting) else target.revision,
         requests=engine_log_requests(observed),
         notes=("Paused: nothing is changed until spec.paused is false.",),
+        blocker=_rewired(deployment, observed),
     )
+
+
+def _rewired(deployment: LLMDeployment, observed: Observed) -> Cause | None:
+    """A Service that leads elsewhere while nothing may be set back."""
+    live = observed.live.get(("Service", deployment.name))
+    where = difference({"spec": children.service(deployment)["spec"]}, live) if live else None
+    if where is None:
+        return None
+    message = (
+        f"Service {deployment.name} was changed at {where}, so it may not lead to the replicas, and spec.paused keeps "
+        "Nightshift from setting it back. Undo the change, or set spec.paused to false."
+    )
+    return Cause("ServiceChanged", message, definite=True)
 
 
 def _kept(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:

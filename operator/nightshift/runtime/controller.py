@@ -33,6 +33,8 @@ class Controller:
         self._kube = kube
         self.queue: KeyedQueue[Key] = KeyedQueue()
         reconciler.lookups.lookout.tell = self.queue.add
+        self.unprepared: str | None = "what there is has not been listed yet"
+        """Why the work has not begun, or None."""
         self._untold: dict[str, int] = {}
         """Comparisons in a row that found changes of a kind of which no watch told anything."""
 
@@ -71,6 +73,7 @@ class Controller:
         """Fill the cache before the first watch."""
         await self.compare()
         self._untold.clear()
+        self.unprepared = None
 
     async def compare(self) -> None:
         """Compare the cache with what the API server lists; look again at what differs."""

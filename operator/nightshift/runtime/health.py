@@ -8,20 +8,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 PORT = 8080
 
 
-async def serve(problem: Callable[[], str | None], port: int = PORT) -> web.AppRunner:
+async def serve(
+    problem: Callable[[], str | None], unready: Callable[[], str | None], port: int = PORT
+) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics.
 
     Args:
         problem: Why the process should be restarted, as a sentence, or None.
+        unready: Why it cannot do its work, as a sentence, or None.
         port: TCP port.
     """
 
     async def health(_: web.Request) -> web.Response:
-        found = problem()
-        return web.Response(status=503 if found else 200, text=found or "ok")
+        return _probe(problem())
 
     async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        return _probe(unready())
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -32,3 +34,7 @@ async def serve(problem: Callable[[], str | None], port: int = PORT) -> web.AppR
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104
     return runner
+
+
+def _probe(found: str | None) -> web.Response:
+    return web.Response(status=503 if found else 200, text=found or "ok")

@@ -45,6 +45,8 @@ class Leadership:
         """Local monotonic seconds at which the last attempt began that succeeded: the Lease is at least as young."""
         self.leading = False
         """Whether this process acquired the Lease and has not stopped since."""
+        self.answered = False
+        """Whether the API server has answered about the Lease, be it that there is none."""
 
     async def acquire(self) -> None:
         """Return once this process leads; `hold` must run from then on."""
@@ -103,6 +105,7 @@ class Leadership:
 
     async def _try(self) -> bool:
         self._lease = await self._kube.get(self._where)
+        self.answered = True
         if self._lease is None:
             self._view = None
         else:

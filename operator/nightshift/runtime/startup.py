@@ -18,7 +18,7 @@ from nightshift.adapters.kube import KubeClient, KubeError, connect
 from nightshift.adapters.registry import Registry
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
-from nightshift.core.liveness import liveness_problem
+from nightshift.core.liveness import liveness_problem, readiness_problem
 from nightshift.runtime import handlers, health
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
@@ -66,7 +66,9 @@ async def _run(config: OperatorConfig) -> int:
     lookups = Lookups(kube, registry, Lookout(engines))
     reconciler = Reconciler(config, fenced(kube, leadership), Cache(), lookups)
     controller = Controller(reconciler, kube)
-    server = await health.serve(lambda: _problem(controller, leadership, config))
+    server = await health.serve(
+        lambda: _problem(controller, leadership, config), lambda: _unready(controller, leadership)
+    )
     try:
         return await _lead(kube, leadership, controller, config, stop)
     finally:
@@ -78,6 +80,12 @@ async def _run(config: OperatorConfig) -> int:
 
 def _problem(controller: Controller, leadership: Leadership, config: OperatorConfig) -> str | None:
     return liveness_problem(controller.vitals(leading=leadership.leading), config.liveness_overdue_seconds)
+
+
+def _unready(controller: Controller, leadership: Leadership) -> str | None:
+    return readiness_problem(
+        lease_answered=leadership.answered, leading=leadership.leading, unprepared=controller.unprepared
+    )
 
 
 async def _lead(
@@ -133,9 +141,10 @@ async def _prepare(kube: KubeClient, controller: Controller) -> None:
             if await kube.served(names.API_VERSION):
                 await controller.fill()
                 return
-            logger.warning("The CustomResourceDefinition of %s is not there yet; install crds/", names.KIND)
+            controller.unprepared = f"the CustomResourceDefinition of {names.KIND} is not there; install crds/"
         except KubeError as error:
-            logger.warning("The API server is not ready for us yet: %s", error)
+            controller.unprepared = f"what there is cannot be listed: {error}"
+        logger.warning("Not working yet: %s", controller.unprepared)
         await asyncio.sleep(_CRD_WAIT_SECONDS)
 
 
