@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from nightshift.api.base import StoredModel
+from nightshift.api.model_facts import OptionalFacts
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes of a termination message that Kubernetes keeps."""
@@ -51,6 +52,14 @@ class Resolved(StoredModel):
     sha: Sha
     files: Count = Field(description="Number of files that a download would fetch.")
     bytes: Count = Field(description="Their size together.")
+    facts: OptionalFacts = Field(default=None, description="What the files say of the model; none: nothing usable.")
+
+
+class Inspected(StoredModel):
+    """A model on a claim was looked at."""
+
+    kind: Literal["Inspected"] = "Inspected"
+    facts: OptionalFacts = Field(default=None, description="What the files say of the model; none: nothing usable.")
 
 
 class Downloaded(StoredModel):
@@ -86,7 +95,7 @@ class Failed(StoredModel):
         return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
 
 
-FetchOutcome: TypeAlias = Resolved | AdapterResolved | Downloaded | Failed
+FetchOutcome: TypeAlias = Resolved | Inspected | AdapterResolved | Downloaded | Failed
 """How a fetch container ended."""
 
 
@@ -104,7 +113,17 @@ _OUTCOME: TypeAdapter[FetchOutcome] = TypeAdapter(Annotated[FetchOutcome, Field(
 
 
 def to_line(value: FetchOutcome | Progress) -> str:
-    """The value as one line of JSON without line breaks, at most 4096 bytes long."""
+    """The value as one line of JSON without line breaks, at most 4096 bytes long; facts too long for it are left out.
+
+    The facts of the models that were compared take 320 to 800 bytes.
+    """
+    line = _line(value)
+    if isinstance(value, Resolved | Inspected) and len(line.encode()) > TERMINATION_MESSAGE_LIMIT:
+        line = _line(value.model_copy(update={"facts": None}))
+    return line
+
+
+def _line(value: FetchOutcome | Progress) -> str:
     return json.dumps(value.to_json(), separators=(",", ":"), ensure_ascii=False)
 
 

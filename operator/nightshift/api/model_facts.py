@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from nightshift.api.base import StoredModel
 
@@ -146,6 +146,17 @@ class ModelFacts(StoredModel):
     use_sliding_window: bool | None = None
     v_head_dim: Number | None = None
     vocab_size: Number | None = None
+
+
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+OptionalFacts = Annotated[ModelFacts | None, WrapValidator(_or_none)]
+"""Facts inside something else that must stay readable without them."""
 
 
 def model_facts(config: Mapping[str, Any], tensors: TensorSummary | None = None) -> ModelFacts:

@@ -25,6 +25,9 @@ ANNOTATION_IMAGE_ID = f"{GROUP}/image-digest"
 ANNOTATION_MODEL_REQUEST = f"{GROUP}/model-request"
 """On a resolve Job: the model address and revision it resolves, so that an answer fits its question."""
 
+ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
+"""On an LLMDeployment, with the value "off": a revision is made even if it does not seem to fit."""
+
 FIELD_MANAGER = "nightshift"
 STATUS_FIELD_MANAGER = "nightshift-status"
 
@@ -55,6 +58,11 @@ def claim_name(deployment: str) -> str:
 def resolve_job_name(deployment: str, request_hash: str) -> str:
     """Name of the Job that resolves a model revision to a commit."""
     return f"{deployment}-resolve-{request_hash}"
+
+
+def inspect_job_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that looks at a model on a claim."""
+    return f"{deployment}-inspect-{request_hash}"
 
 
 def download_job_name(deployment: str, request_hash: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nightshift.api import names
 from nightshift.api.base import Model
 from nightshift.api.spec import Spec
 from nightshift.api.status import Status
@@ -18,6 +19,8 @@ class LLMDeployment(Model):
     uid: str
     generation: int
     deleting: bool
+    fit_check: bool = True
+    """Whether what does not fit is refused; an annotation turns it off."""
     spec: Spec
     status: Status
 
@@ -60,6 +63,7 @@ def parse(body: Mapping[str, Any]) -> LLMDeployment:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
+        fit_check=str((metadata.get("annotations") or {}).get(names.ANNOTATION_FIT_CHECK)).lower() != "off",
         spec=spec,
         status=parse_status(body),
     )

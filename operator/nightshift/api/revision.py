@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from nightshift.api.base import StoredModel
+from nightshift.api.model_facts import OptionalFacts
 from nightshift.api.overlay import PodTemplate
 from nightshift.api.spec import EngineSpec, HardwareSpec, ModelSpec
 
@@ -43,3 +44,6 @@ class RevisionRecord(StoredModel):
 
     inputs: RevisionInputs
     pod_template: dict[str, Any]
+    facts: OptionalFacts = Field(
+        default=None, description="What was known of the model when the revision was made; no part of its identity."
+    )

@@ -167,8 +167,8 @@ class ModelSpec(Model):
         max_length=64,
         pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$",
         description="How vLLM holds the weights, such as fp8, which it applies while it loads an unquantized model; "
-        "default: as the model's files are. A method that does not fit the model or the accelerator is refused by "
-        "vLLM when it starts. A change restarts the pods, one after another.",
+        "default: as the model's files are. A method that cannot go with the model's files, the vLLM version or the "
+        "accelerator is refused before anything is started. A change restarts the pods, one after another.",
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None,

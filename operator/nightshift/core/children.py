@@ -8,6 +8,8 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import RevisionRecord, RevisionSpec
 from nightshift.core.canonical import short_hash
+from nightshift.core.engine import MODELS_DIRECTORY
+from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.pod import (
     PRE_STOP_SECONDS,
     RESTRICTED_POD,
@@ -22,6 +24,8 @@ Manifest = dict[str, Any]
 SERVICE_PORT = 80
 JOB_RETRIES = 2
 JOB_KEEP_SECONDS = 3600
+INSPECT_SECONDS = 120
+"""A look at a model is given up after so long: whether it fits is unknown then, and the engine tries."""
 _PLACEMENT = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
 
 
@@ -228,24 +232,54 @@ def _job(
     }
 
 
-def model_request(spec: RevisionSpec) -> str:
-    """What a resolve Job is asked: the model's address and the revision of it."""
-    return f"{spec.model.uri}@{spec.model.revision or 'main'}"
+def resolve_job(
+    owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig, revision: str | None = None
+) -> Manifest:
+    """A Job that resolves a branch or tag to a commit, and reads what the model is.
 
+    The operator itself never holds a Hub token.
 
-def resolve_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig) -> Manifest:
-    """A Job that resolves a branch or tag to a commit. The operator itself never holds a Hub token."""
+    Args:
+        owner: The deployment.
+        spec: The model, and the token to read it with.
+        config: Image and Hub.
+        revision: What to resolve; default: what the spec asks for.
+    """
     token = spec.model.token_secret_ref
-    request = model_request(spec)
+    revision = revision or spec.model.revision or "main"
+    request = f"{spec.model.uri}@{revision}"
     name = names.resolve_job_name(
         owner.name, short_hash([request, token.to_json() if token else None, config.fetch_image], 8)
     )
-    arguments = ["resolve", "--uri", spec.model.uri, "--revision", spec.model.revision or "main"]
+    arguments = ["resolve", "--uri", spec.model.uri, "--revision", revision]
     container = fetch_container(names.RESOLVE_CONTAINER, spec, config, arguments, [])
     annotations = {names.ANNOTATION_MODEL_REQUEST: request}
     secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
     placement = {"imagePullSecrets": secrets} if secrets else {}
     return _job(owner, name, names.COMPONENT_RESOLVE, container, [], annotations, placement)
+
+
+def inspect_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig, pod: Mapping[str, Any]) -> Manifest:
+    """A Job that looks at a model on a claim, mounted read-only where the engines may run.
+
+    Args:
+        owner: The deployment.
+        spec: The revision that is to be made; another one looks anew, since a claim's files may change.
+        config: Image.
+        pod: Spec of the engine pods, whose placement it shares.
+    """
+    model = parse_model_uri(spec.model.uri)
+    assert isinstance(model, ClaimModel)  # noqa: S101 - only those are asked about
+    name = names.inspect_job_name(owner.name, short_hash([spec.to_sparse_json(), config.fetch_image], 8))
+    directory = f"{MODELS_DIRECTORY}/{model.path}".rstrip("/")
+    mounts = [{"name": "models", "mountPath": MODELS_DIRECTORY, "readOnly": True}]
+    container = fetch_container(names.RESOLVE_CONTAINER, spec, config, ["inspect", "--path", directory], mounts)
+    volume = {"name": "models", "persistentVolumeClaim": {"claimName": model.claim, "readOnly": True}}
+    annotations = {names.ANNOTATION_MODEL_REQUEST: spec.model.uri}
+    placement = {key: pod[key] for key in _PLACEMENT if key in pod}
+    job = _job(owner, name, names.COMPONENT_RESOLVE, container, [volume], annotations, placement)
+    job["spec"]["activeDeadlineSeconds"] = INSPECT_SECONDS
+    return job
 
 
 def download_job(owner: LLMDeployment, revision: Revision, config: OperatorConfig) -> Manifest:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
+from nightshift.api.model_facts import ModelFacts
 from nightshift.api.revision import Resolved, RevisionInputs, RevisionRecord, RevisionSpec
 from nightshift.api.spec import HardwareCandidate, Spec
 from nightshift.core.canonical import short_hash
@@ -130,9 +131,13 @@ def _request(spec: RevisionSpec) -> tuple[str, str]:
 
 
 def build(
-    deployment: str, wanted: RevisionSpec, resolved: Resolved, config: OperatorConfig
+    deployment: str,
+    wanted: RevisionSpec,
+    resolved: Resolved,
+    config: OperatorConfig,
+    facts: ModelFacts | None = None,
 ) -> tuple[str, RevisionRecord]:
-    """Make a new revision: its hash and what is stored of it."""
+    """Make a new revision: its hash and what is stored of it. What is known of the model is no part of the hash."""
     inputs = RevisionInputs(
         spec=wanted.to_sparse_json(),
         resolved=resolved,
@@ -140,7 +145,7 @@ def build(
     )
     revision_hash = short_hash(inputs.to_json())
     template = pod_template(deployment, revision_hash, wanted, resolved, config)
-    return revision_hash, RevisionRecord(inputs=inputs, pod_template=template)
+    return revision_hash, RevisionRecord(inputs=inputs, pod_template=template, facts=facts)
 
 
 def obsolete(revisions: tuple[Revision, ...], in_use: frozenset[str], history_limit: int) -> tuple[Revision, ...]:

@@ -7,9 +7,10 @@ from typing import TypeAlias
 
 from nightshift.api.config import OperatorConfig
 from nightshift.api.fetch import Resolved as ModelResolved
+from nightshift.api.model_facts import ModelFacts
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import Resolved, RevisionSpec
-from nightshift.core import children
+from nightshift.core import children, preflight
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
@@ -78,7 +79,12 @@ def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig
     model = _model(deployment, wanted, image, observed, config, now)
     if isinstance(model, Waiting):
         return model
-    return New(_revision(deployment, wanted, model, observed, config))
+    fits = preflight.check(deployment, wanted, model, observed, config, now)
+    if isinstance(fits, preflight.Asking):
+        return Waiting(apply=fits.apply, requeue_after=fits.requeue_after, note=fits.note)
+    if isinstance(fits, Cause):
+        return Waiting(blocker=fits)
+    return New(_revision(deployment, wanted, model, observed, config, fits.facts))
 
 
 def _revision(
@@ -87,8 +93,9 @@ def _revision(
     resolved: Resolved,
     observed: Observed,
     config: OperatorConfig,
+    facts: ModelFacts | None,
 ) -> Revision:
-    revision_hash, record = build(deployment.name, wanted, resolved, config)
+    revision_hash, record = build(deployment.name, wanted, resolved, config, facts)
     last = newest(observed.revisions)
     number = last.number + 1 if last else 1
     manifest = children.controller_revision(deployment, revision_hash, number, record)

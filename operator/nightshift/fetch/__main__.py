@@ -1,4 +1,4 @@
-"""`python -m nightshift.fetch resolve|download|resolve-adapter|adapters`: the entry of the model containers.
+"""`python -m nightshift.fetch resolve|inspect|download|resolve-adapter|adapters`: the entry of the model containers.
 
 Environment: HF_TOKEN (from a Secret, optional), HF_ENDPOINT (another Hub, optional). Exit status: 0 when
 resolved or downloaded, 1 when failed, 2 for wrong arguments. The outcome goes to the termination log and,
@@ -15,8 +15,9 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from nightshift.api.fetch import Failed, FetchOutcome, FetchReason, Progress, to_line
+from nightshift.api.fetch import Failed, FetchOutcome, FetchReason, Inspected, Progress, to_line
 from nightshift.core.model_uri import HubModel, parse_model_uri
 
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "adapters":
         return _keep_adapters(arguments, token)
     try:
-        outcome = _run(arguments, token)
+        outcome = _inspect(arguments.path) if arguments.command == "inspect" else _run(arguments, token)
     except Exception:
         # The log is what is left to tell it.
         text = traceback.format_exc()
@@ -49,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _write_termination_log(arguments.termination_log, line)
     _say(line)
     return 1 if isinstance(outcome, Failed) else 0
+
+
+def _inspect(directory: Path) -> FetchOutcome:
+    from nightshift.fetch.facts import directory_facts
+
+    return Inspected(facts=directory_facts(directory))
 
 
 def _token_problem(token: str) -> Failed | None:
@@ -165,11 +172,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m nightshift.fetch", description="Fetch a model from a Hub.")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--uri", type=_hub_model, required=True, help="hf://ORG/NAME")
-    common.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
+    log: dict[str, Any] = {"type": Path, "default": Path("/dev/termination-log")}
+    common.add_argument("--termination-log", **log)
     commands = parser.add_subparsers(dest="command", required=True)
     resolve = commands.add_parser("resolve", parents=[common], help="name the commit of a revision")
     resolve.add_argument("--revision", default="main", help="branch, tag or commit (default: main)")
     resolve.add_argument("--deadline-seconds", type=_positive, default=60.0, help="give up after (default: 60)")
+    inspect = commands.add_parser("inspect", help="say what a model's directory holds")
+    inspect.add_argument("--path", type=Path, required=True, help="directory of the model, only read")
+    inspect.add_argument("--termination-log", **log)
     download = commands.add_parser("download", parents=[common], help="bring a commit into a directory")
     download.add_argument("--sha", type=_commit, required=True, help="full commit id")
     download.add_argument("--to", type=Path, required=True, help="directory, made when missing")

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nightshift.core.engine_flags import FLAGS
+
 AUTO = -1
 """--max-model-len auto: the longest that fits."""
 
@@ -21,15 +23,25 @@ _SIZE = re.compile(r"^(\d{1,15}(?:\.\d{1,9})?)([kKmMgGtT]?)$", re.ASCII)
 UNMODELLED: dict[str, str] = {
     "--attention-config": "changes the attention backend",
     "--config": "brings in arguments unseen",
+    "--config-format": "reads another configuration",
     "--cpu-offload-gb": "keeps part of the weights outside the accelerator",
+    "--cpu-offload-params": "keeps part of the weights outside the accelerator",
     "--data-parallel-size": "shares experts and attention in another way",
     "--decode-context-parallel-size": "splits the KV cache by tokens",
     "--enable-lora": "adds adapters to the weights",
     "--hf-overrides": "changes the model's configuration",
     "--kv-cache-dtype-skip-layers": "gives layers different KV caches",
+    "--language-model-only": "leaves out parts beside the language model",
+    "--limit-mm-per-prompt": "may leave out parts beside the language model",
+    "--mm-encoder-only": "leaves out the language model",
     "--num-gpu-blocks-override": "sets the number of blocks by hand",
+    "--offload-backend": "keeps part of the weights outside the accelerator",
+    "--offload-group-size": "keeps part of the weights outside the accelerator",
+    "--offload-num-in-group": "keeps part of the weights outside the accelerator",
+    "--offload-params": "keeps part of the weights outside the accelerator",
     "--prefill-context-parallel-size": "splits the KV cache by tokens",
     "--quantization-config": "quantizes parts of the model",
+    "--rope-scaling": "changes the longest context",
     "--spec-method": "adds a draft model",
     "--spec-model": "adds a draft model",
     "--speculative-config": "adds a draft model",
@@ -59,7 +71,7 @@ class EngineSettings:
     asynchronous_scheduling: bool = True
     allow_deprecated_quantization: bool = False
     unmodelled: tuple[str, ...] = ()
-    """Flags of the table above."""
+    """Flags of the table above, and shortened ones that may stand for a flag that is read here."""
     unreadable: tuple[str, ...] = ()
     """Flags whose value vLLM's parser would refuse."""
 
@@ -100,7 +112,7 @@ def engine_settings(arguments: Sequence[str]) -> EngineSettings:
         hybrid_kv_cache=not _switch(values, "disable-hybrid-kv-cache-manager"),
         asynchronous_scheduling=_switch(values, "async-scheduling", default=True),
         allow_deprecated_quantization=_switch(values, "allow-deprecated-quantization"),
-        unmodelled=tuple(sorted(_families(values) & UNMODELLED.keys())),
+        unmodelled=tuple(sorted(_families(values) & UNMODELLED.keys() | _shortened(values))),
         unreadable=tuple(bad),
     )
 
@@ -143,6 +155,16 @@ def _families(values: dict[str, str]) -> set[str]:
     """Flags that ask for something; one with a path such as --speculative-config.model under its own name."""
     silent = {("--cpu-offload-gb", "0")} | {(flag, "1") for flag in UNMODELLED if flag.endswith("-size")}
     return {flag.split(".")[0] for flag, value in values.items() if (flag, value) not in silent}
+
+
+def _shortened(values: dict[str, str]) -> set[str]:
+    """Beginnings of long flags, which argparse completes: what they say is not read here."""
+    whole = {*FLAGS, *UNMODELLED, *_SHORT}
+    return {
+        flag
+        for flag in (name.split(".")[0] for name in values)
+        if flag.startswith("--") and flag not in whole and any(name.startswith(flag) for name in whole)
+    }
 
 
 def _switch(values: dict[str, str], name: str, default: bool = False) -> bool:

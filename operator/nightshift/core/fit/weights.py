@@ -22,6 +22,12 @@ ONLINE_BITS: dict[str, tuple[int, str]] = {
 }
 """What vLLM can quantize to while it loads an unquantized checkpoint: bits per weight and their kind."""
 
+_FILES_BEYOND = 1.1
+"""A checkpoint of a language model alone that is larger by this factor than its configuration says was stored in
+wider numbers, or holds what vLLM does not load: then the configuration counts."""
+_BESIDE = 0.5
+"""Parts beside a language model that take more than this share of it are no vision tower."""
+
 _MXFP4_GROUP = 32
 _NVFP4_GROUP = 16
 _BITSANDBYTES_GROUP = 64
@@ -60,7 +66,8 @@ def weight_bytes(
 
     The total is that of the files where it is known, less layers that only drafting loads; the rank's share of it is
     the share that the shape gives. What the files hold beyond the language model (a vision tower) counts in full on
-    every rank, because not every tower is split. Without files a multimodal model is unknown.
+    every rank, because not every tower is split. Without files a multimodal model is unknown. Files far larger than
+    the configuration says were stored in wider numbers (float32, loaded as bfloat16): they do not count.
 
     Args:
         facts: The model.
@@ -88,7 +95,11 @@ def weight_bytes(
     as_stored = whole if applied is stored and plain == 2 else _sum(rank_weights(shape, Split()), stored, 2)
     assert as_stored is not None  # noqa: S101 - an online quantization is only applied to an unquantized checkpoint
     beside = max(0, loaded - as_stored) if facts.multimodal else 0
+    if beside > _BESIDE * as_stored:
+        return Unknown("the files are too large for the language model of the configuration and parts beside it")
     scale = (loaded - beside) / as_stored
+    if scale > _FILES_BEYOND:
+        return Weights(whole, rank, label, "configuration")
     return Weights(ceil(whole * scale) + beside, ceil(rank * scale) + beside, label, "files")
 
 
