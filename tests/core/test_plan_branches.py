@@ -140,19 +140,6 @@ def test_paused_means_that_nothing_is_written() -> None:
     assert decided.notes == ("Paused: nothing is changed until spec.paused is false.",)
 
 
-def test_paused_it_is_not_ready_while_the_service_leads_elsewhere() -> None:
-    simulation = Simulation(model_spec()).settle()
-    simulation.change_spec(paused=True)
-    service = simulation.server.of_kind("Service")[0]
-    simulation.server.change(reference(service), lambda raw: raw["spec"]["selector"].update(app="mine"))
-    simulation.settle()
-    assert simulation.condition("Ready") == ("False", "ServiceChanged")
-    assert simulation.condition("Available") == ("True", "Serving")
-    simulation.change_spec(paused=False)
-    simulation.settle()
-    assert simulation.condition("Ready") == ("True", "Serving")
-
-
 def test_paused_before_anything_could_be_resolved_asks_nobody() -> None:
     decided = plan(deployment(model_spec(paused=True)), Observed(), config(), NOW)
     assert (decided.target, decided.requests) == (None, ())
