@@ -11,6 +11,7 @@ from e2e.cluster import ClusterError, Settings, access
 from e2e.cluster.settings import user_kubeconfig
 from e2e.setup import DEMO_IMAGES, prepare, say
 from e2e.stories.conftest import records
+from e2e.support.client import KubectlError
 from e2e.support.lane import ROOT, StepError
 
 STORY_IMAGES = (*DEMO_IMAGES, "vllm-sim:0.31.0", "vllm-sim:0.32.0")
@@ -69,7 +70,7 @@ def main() -> int:
     images = (STORY_IMAGES if stories else DEMO_IMAGES) + (CONTRACT_IMAGES if contract else ())
     try:
         prepare(f"the suite {options.suite!r}", images, (SECOND_OPINION,) if contract else ())
-    except (ClusterError, StepError) as error:
+    except (ClusterError, StepError, KubectlError) as error:
         print(f"The setup stopped: {error}", file=sys.stderr)
         return 1
     say(f"set up in {time.monotonic() - started:.0f} s")

@@ -26,13 +26,17 @@ def add_rules() -> None:
             run(["iptables", "-w", "-t", table, "-I", chain, *rule])
 
 
-def _is_ours(rule: str) -> bool:
+def _is_ours(rule: str, kubernetes: bool) -> bool:
     words = rule.split()
-    return COMMENT in words or any(word.startswith(KUBERNETES_CHAINS) for word in words)
+    return COMMENT in words or (kubernetes and any(word.startswith(KUBERNETES_CHAINS) for word in words))
 
 
-def owned(saved: str) -> list[str]:
+def owned(saved: str, *, kubernetes: bool = True) -> list[str]:
     """The chains and rules in an ``iptables-save`` text that belong to a Kubernetes node or to us.
+
+    Args:
+        saved: The text.
+        kubernetes: Whether chains that any Kubernetes node makes are ours.
 
     Returns:
         ``TABLE CHAIN`` for a chain and ``TABLE -A CHAIN ...`` for a rule.
@@ -41,16 +45,16 @@ def owned(saved: str) -> list[str]:
     for line in saved.splitlines():
         if line.startswith("*"):
             table = line[1:]
-        elif line.startswith(f":{KUBERNETES_CHAINS}"):
+        elif kubernetes and line.startswith(f":{KUBERNETES_CHAINS}"):
             found.append(f"{table} {line[1:].split()[0]}")
-        elif line.startswith("-A ") and _is_ours(line):
+        elif line.startswith("-A ") and _is_ours(line, kubernetes):
             found.append(f"{table} {line}")
     return found
 
 
-def removal(saved: str) -> str:
+def removal(saved: str, *, kubernetes: bool = True) -> str:
     """The ``iptables-restore --noflush`` text that removes exactly what :func:`owned` finds."""
-    entries = [entry.split(" ", 1) for entry in owned(saved)]
+    entries = [entry.split(" ", 1) for entry in owned(saved, kubernetes=kubernetes)]
     text = []
     for table in dict.fromkeys(table for table, _ in entries):
         mine = [entry for owner, entry in entries if owner == table]
@@ -69,14 +73,14 @@ def _saved(family: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def find() -> list[str]:
+def find(*, kubernetes: bool) -> list[str]:
     """Our chains and rules on this machine, each with its family in front."""
-    return [f"{family} {entry}" for family in FAMILIES for entry in owned(_saved(family))]
+    return [f"{family} {entry}" for family in FAMILIES for entry in owned(_saved(family), kubernetes=kubernetes)]
 
 
-def remove() -> None:
+def remove(*, kubernetes: bool) -> None:
     """Remove them."""
     for family in FAMILIES:
-        text = removal(_saved(family))
+        text = removal(_saved(family), kubernetes=kubernetes)
         if text:
             run([f"{family}-restore", "-w", "--noflush"], input_text=text)

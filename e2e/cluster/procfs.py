@@ -69,12 +69,24 @@ def read_process(pid: int) -> Process | None:
     return Process(**{**seen.__dict__, "home": home})
 
 
-def processes() -> Iterator[Process]:
-    """Every living process."""
+def _network(pid: int | str) -> str:
+    """The network namespace of a process; empty where that cannot be read."""
+    try:
+        return str((PROC / str(pid) / "ns" / "net").readlink())
+    except OSError:
+        return ""
+
+
+def processes(*, own_network: bool = False) -> Iterator[Process]:
+    """Every living process.
+
+    Args:
+        own_network: Only those of our network namespace: a node in a container has packet filter rules of its own.
+    """
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             seen = read_process(int(entry.name))
-            if seen is not None and seen.alive:
+            if seen is not None and seen.alive and (not own_network or _network(seen.pid) == _network("self")):
                 yield seen
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from .processes import end, is_running, records, run
 from .settings import ClusterError, Settings
 
 SHIM = "containerd-shim"
+NODE_COMMANDS = frozenset({"kubelet", "kube-proxy"})
+"""Who needs the packet filter's KUBE- chains, and in a home of ours the bridge."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,19 @@ def cluster_mounts(settings: Settings) -> list[str]:
 
 
 def find(settings: Settings) -> Remains:
-    """Look for everything; network links and rules are the same for every home."""
+    """Look for everything; network links and rules are the same for every home.
+
+    What a foreign node may have made under the same names is not counted as left over.
+    """
     marks = [seen for seen in procfs.processes() if seen.home and seen.pid != os.getpid()]
     seen = {process.pid: process for process in [*marks, *_pod_processes(settings)]}
     return Remains(
         processes=tuple(f"{process.command} (pid {process.pid})" for process in seen.values()),
         mounts=tuple(cluster_mounts(settings)),
         links=tuple(host.links()),
-        rules=tuple(firewall.find()),
+        rules=tuple(
+            firewall.find(kubernetes=not neighbours(settings.home, procfs.processes(own_network=True)).foreign)
+        ),
         cgroups=tuple(str(path) for path in host.cgroup_directories(settings) if path.exists()),
     )
 
@@ -83,14 +90,35 @@ def other_homes(settings: Settings) -> list[Settings]:
     return [Settings(Path(home)) for home in sorted(homes)]
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Nodes that live on this machine beside a home."""
+
+    ours: bool
+    """A cluster of another home: bridge and rules, which are the same for every home, are in use."""
+    foreign: bool
+    """A node that none of our homes started: its chains bear the names of ours."""
+
+
+def neighbours(home: Path, seen: Iterable[procfs.Process]) -> Neighbours:
+    """Which nodes live beside a home, from the processes that share the machine's network."""
+    homes = {process.home for process in seen if process.alive and process.command in NODE_COMMANDS}
+    return Neighbours(ours=bool(homes - {str(home), None}), foreign=None in homes)
+
+
 def clear(settings: Settings) -> None:
-    """End every process of a home and take away its mounts, links, rules and control groups; files stay."""
+    """End every process of a home and take away its mounts, links, rules and control groups; files stay.
+
+    Links and rules that a node beside it needs stay too: they go with the last one.
+    """
     everything = {seen.pid: seen for seen in [*marked(settings.home), *_pod_processes(settings)]}
     end(everything.values(), 0)
     for path in cluster_mounts(settings):
         run(["umount", "--lazy", path], check=False)
-    host.remove_links()
-    firewall.remove()
+    beside = neighbours(settings.home, procfs.processes(own_network=True))
+    if not beside.ours:
+        host.remove_links()
+        firewall.remove(kubernetes=not beside.foreign)
     host.remove_cgroups(settings)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from e2e.support.client import Client, KubectlError, Object
+from e2e.support.lane import StepError
 
 SYSTEM = "nightshift-system"
 HUB = "nightshift-hub"
@@ -47,6 +48,7 @@ def values(client: Client, operator_image: str) -> Object:
 
 def install(client: Client, operator_image: str, timeout: str = "5m") -> None:
     """Install or upgrade the chart, and wait as a user would."""
+    spare_others_release(client)
     client.apply(restricted_namespace(SYSTEM))
     unblock_release(client)
     client.helm(
@@ -65,6 +67,29 @@ def install(client: Client, operator_image: str, timeout: str = "5m") -> None:
         stdin=yaml.safe_dump(values(client, operator_image)),
         timeout=600,
     )
+
+
+class OthersReleaseError(StepError):
+    """The cluster has a Nightshift that is somebody's; the message says what to do."""
+
+
+def spare_others_release(client: Client) -> None:
+    """Look whether the release that is about to be upgraded came from here: its Hub is the small one.
+
+    Raises:
+        OthersReleaseError: It did not; these values would break what it serves.
+    """
+    try:
+        said = client.helm("get", "values", RELEASE, "--namespace", SYSTEM, "--output", "json")
+    except KubectlError as error:
+        if "not found" in str(error):
+            return
+        raise
+    if (json.loads(said) or {}).get("hubEndpoint") != HUB_URL:
+        raise OthersReleaseError(
+            f"Release {RELEASE} in namespace {SYSTEM} was not installed by these commands and is left as it is. "
+            "Use another cluster (KUBECONFIG), or none for the local one; or uninstall that release first."
+        )
 
 
 def unblock_release(client: Client) -> None:

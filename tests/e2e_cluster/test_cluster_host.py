@@ -1,7 +1,10 @@
 from pathlib import Path
 
-from e2e.cluster import firewall, host
+import pytest
+
+from e2e.cluster import firewall, host, procfs
 from e2e.cluster.procfs import Mount
+from e2e.cluster.remains import neighbours
 
 SAVED = """# Generated
 *mangle
@@ -40,6 +43,36 @@ COMMIT
 def test_our_rules_go_and_docker_stays() -> None:
     assert firewall.removal(SAVED) == RESTORE
     assert "DOCKER" not in firewall.removal(SAVED)
+
+
+def test_beside_a_foreign_node_only_our_own_rules_go() -> None:
+    assert firewall.removal(SAVED, kubernetes=False) == (
+        "*nat\n"
+        "-D POSTROUTING -s 10.250.0.0/18 ! -d 10.250.0.0/16 -m comment --comment nightshift-cluster -j MASQUERADE\n"
+        "COMMIT\n"
+    )
+
+
+HOME = Path("/home/a")
+
+
+def running(command: str, home: str | None, state: str = "S") -> procfs.Process:
+    return procfs.Process(1, 1, 1, 1, state, command, home)
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        pytest.param([running("bash", None), running("go", "/home/b")], (False, False), id="no other node"),
+        pytest.param([running("kubelet", "/home/a")], (False, False), id="the home's own node"),
+        pytest.param([running("kubelet", "/home/b"), running("kubelet", "/home/a")], (True, False), id="another home"),
+        pytest.param([running("kubelet", "/home/b", "Z")], (False, False), id="another home's node that ended"),
+        pytest.param([running("kube-proxy", None)], (False, True), id="a node that is not ours"),
+    ],
+)
+def test_what_lives_beside_a_home(processes: list[procfs.Process], expected: tuple[bool, bool]) -> None:
+    found = neighbours(HOME, processes)
+    assert (found.ours, found.foreign) == expected
 
 
 def test_nothing_of_ours_is_nothing_to_do() -> None:
