@@ -51,7 +51,7 @@ fast: venv ## Fast tests with the coverage gate of the core; no cluster
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
 
 .PHONY: test
-test: ## Everything set up, all fast tests, one story of every capability
+test: ## Everything set up, all fast tests, the stories, the engine contract
 	@$(MAKE) --no-print-directory check fast
 	@$(BIN)/python -m e2e.run --suite test
 

@@ -28,8 +28,9 @@ def test_helm_wait_returns_when_a_deployment_serves(world: World, tmp_path: Path
     world.when("helm upgrade --wait to a model that does not exist")
     manifest["spec"]["model"]["uri"] = "hf://nightshift/absent"
     (tmp_path / "templates" / "tiny.yaml").write_text(yaml.safe_dump(manifest))
-    with pytest.raises(KubectlError):
+    with pytest.raises(KubectlError, match="Failed") as refusal:
         world.client.helm("upgrade", "mine", str(tmp_path), "-n", world.namespace, "--wait", "--timeout", "40s")
+    world.tell("", str(refusal.value).splitlines()[-1])
     world.then("it failed, as it should")
     world.expect("Available", "True")
 

@@ -36,6 +36,10 @@ EXPLICIT = model_spec(
 )
 
 
+def hub(**model: Any) -> dict[str, Any]:
+    return {"model": {"uri": HUB_MODEL, **model}}
+
+
 def changed(stored: Revision, **fields: Any) -> Revision:
     manifest = stored.manifest
     found = parse_revision({**manifest, "data": {**manifest["data"], **fields}})
@@ -53,6 +57,15 @@ def changed(stored: Revision, **fields: Any) -> Revision:
         pytest.param(model_spec(), model_spec(paused=True), id="a pause"),
         pytest.param(model_spec(), model_spec(revisionHistoryLimit=1), id="another history limit"),
         pytest.param(model_spec(), model_spec(traffic={"allowFrom": []}), id="other clients"),
+        pytest.param(model_spec(), model_spec(podTemplate={}), id="an empty pod template"),
+        pytest.param(hub(), hub(cache={"type": "Pod"}), id="the default cache written out"),
+        pytest.param(hub(cache={"type": "Pod"}), hub(), id="the default cache left out again"),
+        pytest.param(hub(), hub(revision="main"), id="the default branch written out"),
+        pytest.param(hub(revision="main"), hub(), id="the default branch left out again"),
+        pytest.param(model_spec(), model_spec(engine={"version": "0.32.0"}), id="the version that runs written out"),
+        pytest.param(
+            model_spec(), model_spec(engine={"image": "registry.example/vllm"}), id="the image that runs written out"
+        ),
     ],
 )
 def test_what_does_not_touch_pods_finds_the_revision_again(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The progress of model downloads is read from the end of their log.
+# The progress of model downloads, and why an engine crashed, are read from the end of their logs.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]

@@ -152,7 +152,8 @@ class ModelSpec(Model):
         max_length=255,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         description="Branch, tag or commit of an hf:// model; default: main. It is resolved to a commit when "
-        "uri or revision changes, and stays pinned there. A change restarts the pods, one after another.",
+        "uri or revision changes, and stays pinned there; back at an earlier one it is the commit of then. "
+        "A change restarts the pods, one after another.",
     )
     served_name: str | None = Field(
         default=None,

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.model_facts import ModelFacts
+from nightshift.api.overlay import PodTemplate
 from nightshift.api.revision import Resolved, RevisionInputs, RevisionRecord, RevisionSpec
-from nightshift.api.spec import HardwareCandidate, Spec
+from nightshift.api.spec import HardwareCandidate, ModelCache, Spec
 from nightshift.core.canonical import short_hash
 from nightshift.core.pod import pod_template
 
@@ -78,10 +79,29 @@ def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | No
     """The newest revision that was made from the same spec.
 
     Both sides are compared with today's defaults filled in, so that a field or default that a newer
-    operator brings does not make a new revision of what serves.
+    operator brings does not make a new revision of what serves. Nor does writing down what is so anyway: the
+    default branch or cache, an empty podTemplate, the version or image that the revision runs.
     """
-    matching = [revision for revision in revisions if revision.spec == wanted]
+    meant = _meant(wanted)
+    matching = [revision for revision in revisions if _meant(revision.spec) == _as_pinned(meant, revision)]
     return max(matching, key=lambda revision: revision.number, default=None)
+
+
+def _meant(spec: RevisionSpec) -> RevisionSpec:
+    """A spec without what says nothing."""
+    model, empty = spec.model, spec.pod_template == PodTemplate()
+    cache = None if model.cache == ModelCache() else model.cache
+    branch = None if model.revision == DEFAULT_MODEL_REVISION else model.revision
+    model = model.model_copy(update={"cache": cache, "revision": branch})
+    return spec.model_copy(update={"model": model, "pod_template": None if empty else spec.pod_template})
+
+
+def _as_pinned(wanted: RevisionSpec, revision: Revision) -> RevisionSpec:
+    """What is wanted, in the revision's words where they come to the same version and image."""
+    engine, before, resolved = wanted.engine, revision.spec.engine, revision.resolved
+    version = before.version if engine.version == resolved.engine_version else engine.version
+    image = before.image if engine.image == resolved.engine_image else engine.image
+    return wanted.model_copy(update={"engine": engine.model_copy(update={"version": version, "image": image})})
 
 
 def newest(revisions: tuple[Revision, ...]) -> Revision | None:
