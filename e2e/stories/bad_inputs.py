@@ -212,6 +212,45 @@ _PRINTED = {
 }
 RECORDED = tuple(BadInput(what, reason, says, engine=printed(text)) for what, (text, reason, says) in _PRINTED.items())
 
+_SMALL_GPU: Spec = {"candidates": [{"accelerator": "small-gpu"}]}
+_TINY = "hf://nightshift/tiny"
+FIT = (
+    BadInput(
+        "more memory for KV than the accelerator has",
+        "DoesNotFit",
+        ["1 x small-gpu", "more than 1 x 4 GiB", "use engine.args without --kv-cache-memory-bytes"],
+        {"hardware": _SMALL_GPU},
+        {"args": ["--max-model-len=512", "--kv-cache-memory-bytes=8G"]},
+        over_serving=True,
+    ),
+    BadInput(
+        "a context longer than the model's positions",
+        "DoesNotFit",
+        ["more than the model's 2,048 positions", "use --max-model-len=2048"],
+        {"hardware": _SMALL_GPU},
+        {"args": ["--max-model-len=100000"]},
+    ),
+    BadInput(
+        "accelerators that cannot share the heads",
+        "DoesNotFit",
+        ["cannot be split over 3 accelerators", "use 2 accelerators"],
+        {"hardware": {"candidates": [{"accelerator": "small-gpu", "count": 3}]}},
+    ),
+    BadInput(
+        "a quantization that the model's files do not have",
+        "QuantizationUnsupported",
+        ["model.quantization awq", "this model is not quantized"],
+        {"model": {"uri": _TINY, "quantization": "awq"}},
+        over_serving=True,
+    ),
+    BadInput(
+        "a quantization that the vLLM version does not have any more",
+        "QuantizationUnsupported",
+        ["has no bitsandbytes any more", "fp8"],
+        {"model": {"uri": _TINY, "quantization": "bitsandbytes"}, "hardware": _SMALL_GPU},
+    ),
+)
+
 PLACEMENT = (
     BadInput(
         "an accelerator that nobody offers",
@@ -307,7 +346,7 @@ FOREIGN = (
     ),
 )
 
-FAILING: tuple[BadInput, ...] = (*MODELS, *IMAGES, *ARGUMENTS, *MEMORY, *RECORDED, *PLACEMENT, *PODS, *FOREIGN)
+FAILING: tuple[BadInput, ...] = (*MODELS, *IMAGES, *ARGUMENTS, *MEMORY, *RECORDED, *FIT, *PLACEMENT, *PODS, *FOREIGN)
 
 REFUSED: Mapping[str, tuple[Spec, str]] = {
     "a flag that Nightshift owns": ({"engine": {"args": ["--port=1"]}}, "--port"),

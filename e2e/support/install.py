@@ -42,6 +42,12 @@ def values(client: Client, operator_image: str) -> Object:
         "accelerators": {
             "cpu": {"requests": {"cpu": "200m", "memory": "512Mi"}},
             "fake-gpu": {"resourceName": "nvidia.com/gpu", "requests": {"cpu": "200m", "memory": "512Mi"}},
+            "small-gpu": {
+                "resourceName": "nvidia.com/gpu",
+                "requests": {"cpu": "200m", "memory": "512Mi"},
+                "memoryGiB": 4,
+                "computeCapability": "8.9",
+            },
         },
     }
 

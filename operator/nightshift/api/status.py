@@ -1,5 +1,7 @@
 """The status of an LLMDeployment: a mirror of what was observed, never the place where anything is kept."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from nightshift.api.base import StoredModel, list_map
@@ -33,6 +35,20 @@ class EffectiveStatus(StoredModel):
     accelerator_count: int = Field(ge=0, description="Accelerators per replica.")
 
 
+class FitStatus(StoredModel):
+    """What one replica of the current target revision holds."""
+
+    source: Literal["Estimated", "Measured"] = Field(
+        description="Estimated: from the model's files and the accelerator's memory. Measured: the engine said so."
+    )
+    kv_tokens: int = Field(ge=0, description="Tokens that the KV cache holds.")
+    expected_kv_tokens: int | None = Field(default=None, ge=0, description="As estimated before the start.")
+    longest_context: int | None = Field(default=None, ge=0, description="Tokens that one request can have.")
+    concurrent_requests: int | None = Field(
+        default=None, ge=0, description="Requests of the longest context that fit at the same time, rounded down."
+    )
+
+
 class Status(StoredModel):
     """Status of an LLMDeployment."""
 
@@ -57,4 +73,7 @@ class Status(StoredModel):
     image: ImageStatus | None = Field(default=None, description="The image of the target revision.")
     effective: EffectiveStatus | None = Field(
         default=None, description="What fields that were left out came to, for the target revision."
+    )
+    fit: FitStatus | None = Field(
+        default=None, description="What one replica of the target revision holds; none where it is not known."
     )

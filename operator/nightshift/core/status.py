@@ -8,6 +8,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Status
 from nightshift.core import children
+from nightshift.core.capacity import fit_status
 from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Plan
@@ -36,6 +37,7 @@ def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: Op
         model=_model(target) if target else previous.model,
         image=_image(target) if target else previous.image,
         effective=_effective(target) if target else previous.effective,
+        fit=fit_status(target, observed, previous) if target else previous.fit,
     )
 
 
