@@ -13,6 +13,7 @@ PLAIN_NUMBERS = frozenset(
     {
         "nightshift_deployment_ready",
         "nightshift_deployments",
+        "nightshift_engines_hung",
         "nightshift_leader",
         "nightshift_queue_backing_off",
         "nightshift_queue_depth",

@@ -114,7 +114,9 @@ class ApiServer:
             raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
         return self._update(where, live, copied(manifest))
 
-    def delete(self, where: Reference, uid: str = "", resource_version: str = "") -> None:
+    def delete(
+        self, where: Reference, uid: str = "", resource_version: str = "", grace_seconds: int | None = None
+    ) -> None:
         live = self._objects.get(where)
         if live is None:
             raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
@@ -123,6 +125,8 @@ class ApiServer:
             raise KubeError(409, "Conflict", f"the preconditions do not hold for {where.kind} {where.name}")
         if where.kind == "Pod" and "deletionTimestamp" not in metadata:
             metadata["deletionTimestamp"] = self.timestamp()
+            own = live.get("spec", {}).get("terminationGracePeriodSeconds", 30)
+            metadata["deletionGracePeriodSeconds"] = own if grace_seconds is None else grace_seconds
             self._store(where, live, "MODIFIED")
             return
         self.remove(where)

@@ -1,6 +1,8 @@
 """Engines whose answers a test writes: the protocol of adapters.engine."""
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -27,32 +29,52 @@ def metrics(**changes: Any) -> EngineMetrics:
 
 @dataclass
 class FakeEngine:
-    """One engine; `asked` keeps the questions in their order."""
+    """One engine; `asked` keeps the questions in their order.
+
+    One that runs requests makes a step before every reading, and one that answers makes a step for it.
+    """
 
     reading: EngineMetrics | Unknown = field(default_factory=metrics)
     answer: ProbeAnswer | Unknown = field(default_factory=lambda: ProbeAnswer(answered=True, seconds=0.05))
     vllm: str | Unknown = "0.32.0"
-    at: datetime = NOW
+    clock: Callable[[], datetime] = lambda: NOW
+    hangs: bool = False
+    """It makes no step, and leaves questions unanswered for as long as the deadline says."""
     asked: list[str] = field(default_factory=list)
 
     async def metrics(self) -> Fact[EngineMetrics]:
         self.asked.append("metrics")
-        return self.reading if isinstance(self.reading, Unknown) else Known(self.reading, self.at)
+        if isinstance(self.reading, Unknown):
+            return self.reading
+        if self.reading.running:
+            self._step()
+        return Known(self.reading, self.clock())
 
     async def probe(self, served_name: str, deadline_seconds: float) -> Fact[ProbeAnswer]:
         self.asked.append(f"probe {served_name} {deadline_seconds:g}")
-        return self.answer if isinstance(self.answer, Unknown) else Known(self.answer, self.at)
+        if isinstance(self.answer, Unknown):
+            return self.answer
+        if self.hangs:
+            await asyncio.sleep(deadline_seconds)
+            return Known(ProbeAnswer(answered=False, seconds=deadline_seconds), self.clock())
+        self._step()
+        return Known(self.answer, self.clock())
+
+    def _step(self) -> None:
+        if isinstance(self.reading, EngineMetrics) and not self.hangs:
+            self.reading = replace(self.reading, iterations=self.reading.iterations + 1)
 
     async def version(self) -> Fact[str]:
         self.asked.append("version")
-        return self.vllm if isinstance(self.vllm, Unknown) else Known(self.vllm, self.at)
+        return self.vllm if isinstance(self.vllm, Unknown) else Known(self.vllm, self.clock())
 
 
 class FakeEngines:
     """Engines by the IP address of their pod; one that was not named is made when it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: NOW) -> None:
+        self.clock = clock
         self.by_ip: dict[str, FakeEngine] = {}
 
     def at(self, pod_ip: str, port: int = names.ENGINE_PORT) -> FakeEngine:
-        return self.by_ip.setdefault(pod_ip, FakeEngine())
+        return self.by_ip.setdefault(pod_ip, FakeEngine(clock=self.clock))

@@ -79,10 +79,13 @@ class FakeKube:
         result: Object = await self._write("replace", kind, name, lambda: self.server.replace(manifest))
         return result
 
-    async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
         try:
             await self._write(
-                "delete", where.kind, where.name, lambda: self.server.delete(where, uid, resource_version)
+                "delete",
+                where.kind,
+                where.name,
+                lambda: self.server.delete(where, uid, resource_version, grace_seconds),
             )
         except KubeError as error:
             if error.status != 404:

@@ -1,6 +1,7 @@
 """The real reconciler, cache and lookups over the in-memory API server and the world around it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from nightshift.adapters.kube import CHILD_KINDS, Object
@@ -37,12 +38,18 @@ class FakeRegistry:
 class Harness:
     """One LLMDeployment; the operator's process can end and begin anew at any time."""
 
-    def __init__(self, spec: Mapping[str, Any] | None, chosen: OperatorConfig | None = None) -> None:
+    def __init__(
+        self,
+        spec: Mapping[str, Any] | None,
+        chosen: OperatorConfig | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
         self.config = chosen or config()
         self.server = ApiServer()
         self.world = World(self.server)
         self.registry = FakeRegistry()
-        self.engines = FakeEngines()
+        self.clock = clock or (lambda: datetime.now(UTC))
+        self.engines = FakeEngines(clock or (lambda: NOW))
         self.dirty = True
         if spec is not None:
             self.server.create(
@@ -65,8 +72,8 @@ class Harness:
                 self.cache.put_child(kind, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
-        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines))
-        self.reconciler = Reconciler(self.config, self.kube, self.cache, self.lookups)
+        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines, self.clock))
+        self.reconciler = Reconciler(self.config, self.kube, self.cache, self.lookups, now=self.clock)
         self.dirty = True
 
     def _tell(self, event: str, raw: Object) -> None:

@@ -142,7 +142,11 @@ class World:
         if status.get("phase") in ("Succeeded", "Failed"):
             return None
         after = self._next_status(raw, status)
-        if after is None or after == status:
+        if after is None:
+            return None
+        if after["phase"] == "Running":
+            after = {**after, "podIP": _ip(name)}
+        if after == status:
             return None
         return Step(
             f"pod {name} {_doing(after)}",
@@ -218,6 +222,12 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _ip(pod: str) -> str:
+    """The address of a pod, by the number that its name ends with."""
+    number = int(pod.rpartition("-")[2])
+    return f"10.244.{number // 250}.{number % 250 + 1}"
 
 
 def _ignore(_: Object) -> None:

@@ -105,8 +105,10 @@ async def test_hang_keeps_health_and_freezes_everything_else(start: Start) -> No
     await sim.until(running)
     assert (await sim.control.put("/sim/faults", json={"hang": True})).status == 200
     late = asyncio.create_task(sim.chat(max_tokens=1))
+    impatient = asyncio.create_task(sim.chat(max_tokens=1))
     await asyncio.sleep(0.02)  # the step that was under way
     before = await sim.metrics()
+    impatient.cancel()
     await asyncio.sleep(0.1)
     after = await sim.metrics()
     assert (await sim.http.get("/health")).status == 200

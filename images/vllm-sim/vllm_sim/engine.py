@@ -133,7 +133,8 @@ class Engine:
         """Drop a sequence whose client went away."""
         if self.scheduler.abort(ticket.sequence):
             self._forget(ticket)
-            self.metrics.set("num_requests_running", len(self.scheduler.running))
+            if not self._faults.hang:  # the engine's process counts, and it does not hear of it
+                self.metrics.set("num_requests_running", len(self.scheduler.running))
 
     async def stop(self, seconds: float) -> None:
         """Take no new work, give what runs up to `seconds`, then abort the rest.

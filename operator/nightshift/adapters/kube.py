@@ -121,8 +121,15 @@ class Kube(Protocol):
     async def replace(self, manifest: Object) -> Object:
         """Replace an object at the resourceVersion that the manifest carries."""
 
-    async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
-        """Delete exactly this version of an object, its dependents in the background."""
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+        """Delete exactly this version of an object, its dependents in the background.
+
+        Args:
+            where: The object.
+            uid: Its uid, a precondition.
+            resource_version: Its version, a precondition.
+            grace_seconds: For a pod: time to end, where it is not to be the pod's own.
+        """
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         """The last lines that a container wrote; or the one before it, that ended."""
@@ -206,14 +213,23 @@ class KubeClient:
         path = f"{object_path(reference(manifest))}?fieldManager={names.FIELD_MANAGER}"
         return _object(await self._request("PUT", path, manifest))
 
-    async def delete(self, where: Reference, uid: str, resource_version: str) -> None:
-        """Delete exactly this version of an object, its dependents in the background."""
-        options = {
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+        """Delete exactly this version of an object, its dependents in the background.
+
+        Args:
+            where: The object.
+            uid: Its uid, a precondition.
+            resource_version: Its version, a precondition.
+            grace_seconds: For a pod: time to end, where it is not to be the pod's own.
+        """
+        options: Object = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid, "resourceVersion": resource_version},
         }
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
         try:
             await self._request("DELETE", object_path(where), options)
         except KubeError as error:

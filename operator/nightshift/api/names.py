@@ -28,6 +28,9 @@ ANNOTATION_MODEL_REQUEST = f"{GROUP}/model-request"
 ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
 """On an LLMDeployment, with the value "off": a revision is made even if it does not seem to fit."""
 
+ANNOTATION_HUNG = f"{GROUP}/hung-engine-deleted"
+"""On a ControllerRevision: when a hung engine of it was deleted last, and the pod's uid; the budget of the next."""
+
 FIELD_MANAGER = "nightshift"
 STATUS_FIELD_MANAGER = "nightshift-status"
 

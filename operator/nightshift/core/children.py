@@ -167,11 +167,23 @@ def controller_revision(
     }
 
 
-def restated_revision(owner: LLMDeployment, revision: Revision, number: int, pinned_digest: str | None) -> Manifest:
-    """A stored revision with another place in history or a digest that became known; its data stays as stored."""
+def restated_revision(
+    owner: LLMDeployment,
+    revision: Revision,
+    number: int,
+    pinned_digest: str | None,
+    marks: Mapping[str, str] | None = None,
+) -> Manifest:
+    """A stored revision with another place in history, or with what became known; its data stays as stored.
+
+    Annotations of ours stay as well: an apply of the whole object would take away what it leaves out.
+    """
     manifest = controller_revision(owner, revision.hash, number, revision.record)
-    if pinned_digest:
-        manifest["metadata"]["annotations"] = {names.ANNOTATION_IMAGE_ID: pinned_digest}
+    live = revision.manifest["metadata"].get("annotations") or {}
+    ours = {key: value for key, value in live.items() if key.startswith(f"{names.GROUP}/")}
+    pinned = {names.ANNOTATION_IMAGE_ID: pinned_digest} if pinned_digest else {}
+    if annotations := {**ours, **pinned, **(marks or {})}:
+        manifest["metadata"]["annotations"] = annotations
     return {**manifest, "data": revision.manifest["data"]}
 
 

@@ -42,7 +42,14 @@ def events(before: Status, after: Status, plan: Plan) -> tuple[EventNote, ...]:
         if condition.type == "Progressing" and _blocked(condition.reason, condition.status, after):
             notes.append(EventNote("Warning", condition.reason, condition.message))
     warned = {(note.reason, note.message) for note in notes if note.type == "Warning"}
-    return tuple(note for note in notes if note.type == "Warning" or (note.reason, note.message) not in warned)
+    told = (note for note in notes if note.type == "Warning" or (note.reason, note.message) not in warned)
+    return tuple(dict.fromkeys(told))
+
+
+def hung_notes(plan: Plan) -> tuple[EventNote, ...]:
+    """What is recorded once hung engines were deleted; nothing else makes a plan delete pods."""
+    deleted = [item.reason for item in plan.delete if item.kind == "Pod"]
+    return tuple(EventNote("Warning", "HungEngineDeleted", reason) for reason in deleted)
 
 
 def _ready(after: Status) -> bool:

@@ -6,7 +6,7 @@ engine suspect, and only a question for one token that it takes and does not ans
 """
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from nightshift.core.engine_sight import EngineSight
@@ -113,6 +113,11 @@ def questions(
     return tuple(asking), min(waits, default=None)
 
 
-def hung(observed: Observed, pods: Iterable[PodFacts]) -> tuple[PodFacts, ...]:
-    """Those of the pods whose engines hang."""
-    return tuple(pod for pod in pods if (sight := observed.engines.get(pod.name)) is not None and is_hung(sight))
+def hung(observed: Observed) -> tuple[PodFacts, ...]:
+    """Ready engines that hang, the one that stands still for longest first."""
+    found = [
+        (sight.still_since, pod.name, pod)
+        for pod, _ in engines(observed)
+        if (sight := observed.engines.get(pod.name)) is not None and sight.still_since is not None and is_hung(sight)
+    ]
+    return tuple(pod for _, _, pod in sorted(found, key=lambda item: item[:2]))

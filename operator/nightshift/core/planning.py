@@ -28,6 +28,8 @@ class Delete:
     uid: str
     resource_version: str
     reason: str
+    grace_seconds: int | None = None
+    """For a pod: time to end, where it is not to be the pod's own."""
 
 
 @dataclass(frozen=True)
@@ -99,5 +101,9 @@ class Plan:
     """The revision of the present spec, once it can be named."""
     blocker: Cause | None = None
     """What keeps a revision from being made, or from being started."""
+    hanging: Cause | None = None
+    """What is told of engines that hang."""
+    hung: int = 0
+    """How many of the ready engines hang."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""

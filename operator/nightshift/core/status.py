@@ -96,9 +96,7 @@ def _effective(revision: Revision) -> EffectiveStatus:
 
 
 def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list[Verdict]:
-    cause = plan.blocker
-    if cause is None and plan.target is not None:
-        cause = revision_cause(observed, plan.target.hash)
+    cause = _cause(observed, plan)
     complete = _complete(deployment, observed, plan)
     ready = _ready(deployment, observed, plan, cause, complete)
     stalled = not complete and cause is not None and cause.definite
@@ -106,7 +104,7 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list
     reconciling = not complete and not stalled and not paused
     return [
         ready,
-        _available(observed),
+        _available(observed, plan),
         _progressing(plan, ready, cause, complete, paused),
         Verdict(
             type="Reconciling",
@@ -131,6 +129,14 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list
     ]
 
 
+def _cause(observed: Observed, plan: Plan) -> Cause | None:
+    """What people are told of first: what waits for them, then engines that hang, then what may pass by itself."""
+    if plan.blocker is not None or plan.target is None:
+        return plan.blocker or plan.hanging
+    found = revision_cause(observed, plan.target.hash)
+    return found if found is not None and found.definite else plan.hanging or found
+
+
 def _at_rest(complete: bool, paused: bool, ready: Verdict) -> str:
     if complete:
         return "Complete"
@@ -142,6 +148,8 @@ def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool
     target, wanted = plan.target, deployment.spec.replicas
     owner = observed.replica_set(target.hash) if target else None
     if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
+        return False
+    if plan.hanging is not None:
         return False
     if ("Service", deployment.name) not in observed.live:
         return False
@@ -196,8 +204,11 @@ def _starting(pod: PodFacts, observed: Observed) -> tuple[str, str]:
     return "PodStarting", f"Pod {pod.name} is being started (scheduling, pulling the image)."
 
 
-def _available(observed: Observed) -> Verdict:
-    ready = observed.ready()
+def _available(observed: Observed, plan: Plan) -> Verdict:
+    ready = observed.ready() - plan.hung
+    if plan.hanging is not None and ready <= 0:
+        cause = plan.hanging
+        return Verdict(type="Available", status="False", reason=cause.reason, message=cause.message)
     if ready:
         plural = "replica serves" if ready == 1 else "replicas serve"
         return Verdict(type="Available", status="True", reason="Serving", message=f"{ready} {plural}.")

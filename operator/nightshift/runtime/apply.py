@@ -76,5 +76,5 @@ def _of_known(manifest: dict[str, Any], deployment: LLMDeployment, cache: Cache)
 
 async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube) -> None:
     where = Reference(item.api_version, item.kind, deployment.namespace, item.name)
-    await kube.delete(where, item.uid, item.resource_version)
+    await kube.delete(where, item.uid, item.resource_version, item.grace_seconds)
     WRITES.labels(kind=item.kind, verb="delete").inc()

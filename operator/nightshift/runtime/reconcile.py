@@ -14,7 +14,7 @@ from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_statu
 from nightshift.api.status import Status
 from nightshift.core.adoption import adoption_message
 from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
-from nightshift.core.events import EventNote, events
+from nightshift.core.events import EventNote, events, hung_notes
 from nightshift.core.observed import Observed, observe
 from nightshift.core.plan import plan
 from nightshift.core.planning import Plan, ReadEngineLog, ResolveImage
@@ -24,7 +24,7 @@ from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.records import record_event
-from nightshift.runtime.telemetry import WRITES, forget_deployment, observe_deployment
+from nightshift.runtime.telemetry import ENGINES_HUNG, WRITES, forget_deployment, observe_deployment
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Reconciler:
         self.lookups.lookout.watch(key, decided.looks)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
+        ENGINES_HUNG.labels(*key).set(decided.hung)
         outcome = await execute(decided, deployment, self.kube, self.cache)
         if outcome.cause is not None:
             decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
@@ -85,6 +86,7 @@ class Reconciler:
         notes = list(events(deployment.status, current, decided))
         if outcome.cause is None:
             notes += [self._set_back(key, item, moment) for item in taken]
+            notes += hung_notes(decided)
             adopted = adoption_message(decided, observed)
             notes += [EventNote("Normal", "Adopted", adopted)] if adopted else []
         for note in notes:

@@ -53,6 +53,9 @@ ENGINE_PROBES = Counter(
     "reached).",
     ["result"],
 )
+ENGINES_HUNG = Gauge(
+    "nightshift_engines_hung", "Engines that are ready and make no step, by LLMDeployment.", ["namespace", "name"]
+)
 LEADER = Gauge("nightshift_leader", "1 where this process leads, 0 where it stands by.")
 DEPLOYMENT_READY = Gauge("nightshift_deployment_ready", "1 where the present spec serves.", ["namespace", "name"])
 DEPLOYMENTS = Gauge("nightshift_deployments", "LLMDeployments, by the reason of their condition Ready.", ["reason"])
@@ -97,8 +100,9 @@ def observe_deployment(namespace: str, name: str, *, ready: bool, reason: str) -
 
 def forget_deployment(namespace: str, name: str) -> None:
     """Drop the metrics of a deployment that is gone."""
-    with contextlib.suppress(KeyError):
-        DEPLOYMENT_READY.remove(namespace, name)
+    for metric in (DEPLOYMENT_READY, ENGINES_HUNG):
+        with contextlib.suppress(KeyError):
+            metric.remove(namespace, name)
     _move((namespace, name), None)
 
 
