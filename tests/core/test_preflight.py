@@ -1,5 +1,6 @@
 """What holds a new revision back because it cannot fit, and all that does not."""
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,12 +13,12 @@ from nightshift.api.fetch import Resolved as ModelResolved
 from nightshift.api.model_facts import ModelFacts, model_facts
 from nightshift.api.resource import parse
 from nightshift.core import children
-from nightshift.core.fit.verdict import DoesNotFit, assess
+from nightshift.core.fit.verdict import DoesNotFit, Memory, assess, share_out
 from nightshift.core.observed import JobFacts, Observed
 from nightshift.core.preflight import MARGIN, refusal, replica_hardware, replica_settings
 from nightshift.core.revisions import build, carried, parse_revision
 from nightshift.core.target import Existing, New, Target, Waiting, choose
-from tests.core.fit.fit_models import facts_of
+from tests.core.fit.fit_models import HERE, facts_of
 from tests.support.builders import (
     HUB_MODEL,
     NOW,
@@ -164,6 +165,24 @@ def test_what_is_sure_not_to_run_is_refused(model: str, written: dict[str, Any],
 )
 def test_what_may_run_is_let_through(facts: ModelFacts, written: dict[str, Any]) -> None:
     assert refused(facts, written) is None
+
+
+STARTS = json.loads((HERE / "published.json").read_text())["starts"]
+
+
+@pytest.mark.parametrize("start", STARTS, ids=lambda start: f"{start['model']}-{start['version']}-x{start['count']}")
+def test_a_start_that_others_published_is_refused_only_where_vllm_refused_it_too(start: dict[str, Any]) -> None:
+    """Two of them ended with `max seq len is larger than the maximum number of tokens in KV cache`, or the like."""
+    profile = AcceleratorProfile(**GPU, memory_gib=start["memory_gib"], compute_capability="9.0")
+    wanted = wanted_of(spec("h100", start["count"], args=start["args"]))
+    resolved = carried(wanted, None, offered()).model_copy(update={"engine_version": start["version"]})
+    facts = facts_of(start["model"])
+    if refusal(facts, wanted, resolved, profile) is not None:
+        settings = replica_settings(wanted, resolved, profile)
+        memory = share_out(facts, settings, start["version"], replica_hardware(resolved, profile))
+        assert isinstance(memory, Memory)
+        request = memory.kv.request_blocks(memory.max_model_len) * memory.kv.block_bytes
+        assert start["kv_gib"] * 2**30 < request, "vLLM found room for it"
 
 
 def test_a_refusal_holds_with_three_percent_more_memory() -> None:

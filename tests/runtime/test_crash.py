@@ -46,6 +46,14 @@ SPECS: dict[str, tuple[Scenario, dict[str, Any]]] = {
         first_start,
         {"model": {"uri": HUB_MODEL, "revision": SHA, "cache": {"type": "Claim", "size": "9Gi"}}},
     ),
+    "the first start of a pinned model that is looked at": (
+        first_start,
+        {"model": {"uri": HUB_MODEL, "revision": SHA, "quantization": "fp8"}},
+    ),
+    "the first start of a claim's model that is looked at": (
+        first_start,
+        {"model": {"uri": "pvc://models/tiny", "quantization": "fp8"}},
+    ),
     "a change of an argument": (change_of_an_argument, model_spec(replicas=2)),
     "a change and its taking back": (there_and_back, model_spec(revisionHistoryLimit=1)),
     "scaling up and off": (scaled_and_off, model_spec()),
