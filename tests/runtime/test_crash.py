@@ -1,70 +1,69 @@
-"""The process ends before or after any write; a new one with an empty memory finishes the work."""
+"""The process ends before or after any write; a new one with an empty memory finishes the work.
 
-from collections.abc import Awaitable, Callable
+Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the real reconciler, once for each crash.
+`make crash` does the same on a real cluster, once for each kind of write, to a process that is really killed.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from nightshift.adapters.kube import Object
 from nightshift.api import names
-from tests.support.builders import HUB_MODEL, SHA, model_spec
+from nightshift.core import target
+from tests.sim import test_stories
 from tests.support.fake_kube import Crash
-from tests.support.harness import Harness
+from tests.support.mortal import Deaths, Mortal
+from tests.support.simulation import Simulation
+from tests.support.tales import TALES
 
-Scenario = Callable[[Harness], Awaitable[None]]
+Story = Callable[[Deaths], Mortal]
 _VOLATILE = ("resourceVersion", "uid", "creationTimestamp", "generation")
+CRASH_POINTS = 1500
+"""At least so many: twice the writes of all stories."""
 
 
-async def first_start(harness: Harness) -> None:
-    await harness.settle()
+def of_simulation(story: Callable[[], Simulation], deaths: Deaths) -> Mortal:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_stories, "Simulation", partial(Mortal, deaths=deaths))
+        told = story()
+    assert isinstance(told, Mortal)
+    return told
 
 
-async def change_of_an_argument(harness: Harness) -> None:
-    await harness.settle()
-    if "engine" not in harness.body["spec"]:
-        harness.change_spec(engine={"args": ["--seed=1"]})
-    await harness.settle()
+def of_tale(tale: Callable[[Any], Simulation], deaths: Deaths) -> Mortal:
+    told = tale(partial(Mortal, deaths=deaths))
+    assert isinstance(told, Mortal)
+    return told
 
 
-async def there_and_back(harness: Harness) -> None:
-    for number, args in enumerate((None, ["--seed=1"], [])):
-        if harness.body["metadata"]["generation"] == number and args is not None:
-            harness.change_spec(engine={"args": args})
-        await harness.settle()
-
-
-async def scaled_and_off(harness: Harness) -> None:
-    for number, replicas in enumerate((None, 3, 0)):
-        if harness.body["metadata"]["generation"] == number and replicas is not None:
-            harness.change_spec(replicas=replicas)
-        await harness.settle()
-
-
-SPECS: dict[str, tuple[Scenario, dict[str, Any]]] = {
-    "the first start from a branch": (first_start, {"model": {"uri": HUB_MODEL}, "replicas": 2}),
-    "the first start with a cache claim": (
-        first_start,
-        {"model": {"uri": HUB_MODEL, "revision": SHA, "cache": {"type": "Claim", "size": "9Gi"}}},
-    ),
-    "the first start of a pinned model that is looked at": (
-        first_start,
-        {"model": {"uri": HUB_MODEL, "revision": SHA, "quantization": "fp8"}},
-    ),
-    "the first start of a claim's model that is looked at": (
-        first_start,
-        {"model": {"uri": "pvc://models/tiny", "quantization": "fp8"}},
-    ),
-    "a change of an argument": (change_of_an_argument, model_spec(replicas=2)),
-    "a change and its taking back": (there_and_back, model_spec(revisionHistoryLimit=1)),
-    "scaling up and off": (scaled_and_off, model_spec()),
+STORIES: dict[str, Story] = {
+    **{story.__name__.replace("_", " "): partial(of_simulation, story) for story in test_stories.TOLD},
+    **{tale.__name__.replace("_", " "): partial(of_tale, tale) for tale in TALES},
 }
 
 
-def end_state(harness: Harness) -> list[Any]:
+@pytest.fixture(autouse=True)
+def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that does not answer is asked again after seconds, for which a story does not wait."""
+    monkeypatch.setattr(target, "IMAGE_ATTEMPTS", 1)
+
+
+@pytest.fixture(autouse=True)
+def few_words(caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand stories need not be logged in full."""
+    caplog.set_level(logging.ERROR, "nightshift")
+
+
+def end_state(told: Mortal) -> list[Any]:
     """All objects without what differs from run to run; pods by revision and readiness."""
-    uids = {raw["metadata"]["uid"]: (raw["kind"], raw["metadata"]["name"]) for raw in harness.server.everything()}
+    uids = {raw["metadata"]["uid"]: (raw["kind"], raw["metadata"]["name"]) for raw in told.server.everything()}
     found: list[Any] = []
-    for raw in harness.server.everything():
+    for raw in told.server.everything():
         if raw["kind"] == "Event":
             continue
         if raw["kind"] == "Pod":
@@ -80,6 +79,8 @@ def without_volatile(raw: Object, uids: dict[str, tuple[str, str]]) -> Object:
     owners = [uids[owner["uid"]] for owner in metadata.pop("ownerReferences", ())]
     annotations = {k: v for k, v in metadata.pop("annotations", {}).items() if k != names.ANNOTATION_APPLIED}
     status = dict(raw.get("status") or {})
+    if raw["kind"] == "ReplicaSet":
+        status.pop("observedGeneration", None)  # counts the steps of a rollout, as `generation` does
     status["conditions"] = [
         {key: value for key, value in item.items() if key not in ("lastTransitionTime", "message")}
         for item in status.get("conditions", ())
@@ -87,33 +88,64 @@ def without_volatile(raw: Object, uids: dict[str, tuple[str, str]]) -> Object:
     return {**raw, "metadata": {**metadata, "annotations": annotations}, "owners": owners, "status": status}
 
 
-async def run_with_crash(scenario: Scenario, spec: dict[str, Any], where: str, index: int) -> Harness:
-    harness = Harness(spec)
-    setattr(harness.kube, where, index)
-    try:
-        await scenario(harness)
-    except Crash:
-        harness.restart()
-        await scenario(harness)
-    return harness
+def assert_at_rest(told: Mortal, after: str) -> None:
+    writes = told.writes
+    told.reconcile()
+    assert told.writes == writes, f"never at rest after {after}"
 
 
-@pytest.mark.parametrize("where", ["crash_before", "crash_after"], ids=["before the write", "after it"])
-@pytest.mark.parametrize("name", SPECS)
-async def test_a_crash_at_any_write_heals_in_a_new_process(name: str, where: str) -> None:
-    scenario, spec = SPECS[name]
-    undisturbed = Harness(spec)
-    await scenario(undisturbed)
-    expected, writes = end_state(undisturbed), undisturbed.kube.attempted_writes
-    assert undisturbed.condition("Ready")[0] == "True"
-    assert writes >= 8
-    for index in range(writes):
-        harness = await run_with_crash(scenario, spec, where, index)
-        at = undisturbed.server.writes[index]
-        assert end_state(harness) == expected, f"the process ended at write {index}, {at}"
-        written = harness.kube.attempted_writes
-        await harness.reconcile()
-        assert harness.kube.attempted_writes == written, f"never at rest after the process ended at {at}"
+@pytest.mark.parametrize("name", STORIES)
+def test_a_crash_at_any_write_heals_in_a_new_process(name: str) -> None:
+    """What lies outside of the process is the same before a write as after the one before it, if nobody else acted
+    in between: then one telling shows both."""
+    story = STORIES[name]
+    undisturbed = story(Deaths())
+    expected, writes = end_state(undisturbed), undisturbed.deaths.writes
+    assert len(writes) >= 15
+    for index, write in enumerate(writes):
+        shown_by_the_last = index > 0 and index not in undisturbed.deaths.others_acted_before
+        deaths = {f"after write {index}, {write}": Deaths(after=index)}
+        if not shown_by_the_last:
+            deaths[f"before write {index}, {write}"] = Deaths(before=index)
+        for when, ends in deaths.items():
+            told = story(ends)
+            assert told.deaths.count == 1
+            assert end_state(told) == expected, f"the process ended {when}"
+            assert_at_rest(told, f"the process ended {when}")
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_processes_that_end_after_every_fifth_write_get_there_too(name: str) -> None:
+    story = STORIES[name]
+    told = story(Deaths(after=4, again=True))
+    assert told.deaths.count >= 3
+    assert end_state(told) == end_state(story(Deaths()))
+
+
+def test_the_number_of_crash_points() -> None:
+    writes = {name: story(Deaths()).deaths.writes for name, story in STORIES.items()}
+    points = 2 * sum(map(len, writes.values()))
+    kinds = sorted({write for tried in writes.values() for write in tried})
+    sys.stdout.write(f"{points} crash points in {len(writes)} stories: before and after {', '.join(kinds)}\n")
+    assert points >= CRASH_POINTS
+    assert {kind.partition(" ")[0] for kind in kinds} == {"apply", "create", "delete", "status"}
+
+
+def test_what_an_ended_process_still_tries_does_not_reach_the_api_server() -> None:
+    told = STORIES["first start from a branch"](Deaths())
+    kube = told.reconciler.kube
+    told.deaths.before = len(told.deaths.writes)
+    told._begin()
+    kube, before = told.reconciler.kube, list(told.server.everything())
+    with pytest.raises(Crash):
+        _drive(kube.create({"kind": "Event", "metadata": {"name": "a", "namespace": "ml"}}))
+    with pytest.raises(Crash):
+        _drive(kube.create({"kind": "Event", "metadata": {"name": "b", "namespace": "ml"}}))
+    assert list(told.server.everything()) == before
+
+
+def _drive(coroutine: Any) -> None:
+    coroutine.send(None)
 
 
 def test_a_crash_is_caught_by_nobody() -> None:

@@ -44,6 +44,11 @@ class ApiServer:
         self._watchers: list[Watcher] = []
         self._counter = 0
 
+    @property
+    def version(self) -> int:
+        """Grows with every change."""
+        return self._counter
+
     def watch(self, watcher: Watcher) -> None:
         """Tell of every change from now on."""
         self._watchers.append(watcher)

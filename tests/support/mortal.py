@@ -1,0 +1,145 @@
+"""A simulation whose operator is the real reconciler, in a process that ends at a write and begins anew.
+
+The stories of `tests/sim` are told by it as they stand. A new process knows nothing: its cache is filled by lists, and
+what the ended one still tries (in a `finally`, say) does not reach the API server.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from nightshift.adapters.kube import CHILD_KINDS
+from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.observed import ImageAnswer, image_key
+from nightshift.core.planning import Plan
+from nightshift.runtime.cache import Cache
+from nightshift.runtime.lookout import Lookout
+from nightshift.runtime.lookups import Lookups
+from nightshift.runtime.reconcile import Reconciler
+from tests.support.builders import digest_known
+from tests.support.fake_engines import FakeEngines
+from tests.support.fake_kube import Crash, FakeKube
+from tests.support.simulation import KEY, Simulation
+from tests.support.virtual_time import VirtualTimeLoop
+
+
+class Deaths:
+    """When the process ends."""
+
+    def __init__(self, before: int | None = None, after: int | None = None, *, again: bool = False) -> None:
+        self.before = before
+        """Before this write, counted from 0 over all processes."""
+        self.after = after
+        """After this write was carried out and before its answer is read."""
+        self.again = again
+        """Every process ends so, its writes counted from 0."""
+        self.writes: list[str] = []
+        """Verb and kind of all writes that were tried, in order."""
+        self.others_acted_before: set[int] = set()
+        """Writes before which the API server was changed by somebody else since the write before."""
+        self.count = 0
+
+
+class MortalKube(FakeKube):
+    """The API server as one process sees it; nothing of an ended process reaches it."""
+
+    def __init__(self, outer: "Mortal") -> None:
+        super().__init__(outer.server)
+        deaths = outer.deaths
+        done = 0 if deaths.again else len(deaths.writes)
+        self.crash_before = None if deaths.before is None else deaths.before - done
+        self.crash_after = None if deaths.after is None else deaths.after - done
+        self._outer = outer
+        self._told = deaths.writes
+        self._left_at = -1
+        self._ended = False
+
+    async def _enter(self, verb: str, kind: str, name: str) -> None:
+        if self._ended:
+            raise Crash
+        await super()._enter(verb, kind, name)
+
+    async def _write(self, verb: str, kind: str, name: str, action: Any) -> Any:
+        if self._ended:
+            raise Crash
+        if self.server.version != self._left_at:
+            self._outer.deaths.others_acted_before.add(len(self._told))
+        self._told.append(f"{verb} {kind}")
+        try:
+            return await super()._write(verb, kind, name, action)
+        except Crash:
+            self._ended = True
+            raise
+        finally:
+            self._left_at = self.server.version
+
+
+class FakeRegistry:
+    """Answers what the simulation says of images."""
+
+    def __init__(self, outer: Simulation) -> None:
+        self._outer = outer
+
+    async def resolve_digest(self, repository: str, tag: str) -> Known[str] | ImageNotFound | Unknown:
+        found = self._outer.images.get(image_key(repository, tag))
+        return found.answer if found else Unknown("nobody knows")
+
+
+class Mortal(Simulation):
+    """One LLMDeployment, one world, and one process of the operator after the other."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        gpus: int = 1000,
+        chosen: OperatorConfig | None = None,
+        images: Mapping[str, ImageAnswer] | None = None,
+        deaths: Deaths | None = None,
+    ) -> None:
+        self.deaths = deaths or Deaths()
+        super().__init__(spec, gpus=gpus, chosen=chosen, images=digest_known() if images is None else images)
+        self.server.timestamp = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new process."""
+        self._untold.clear()
+        self.cache = Cache()
+        for api_version, kind in CHILD_KINDS:
+            for raw in self.server.listed(api_version, kind, names.LABEL_DEPLOYMENT):
+                self.cache.put_child(kind, raw)
+        for raw in self.server.listed(names.API_VERSION, names.KIND):
+            self.cache.put_deployment(raw)
+        kube = MortalKube(self)
+        lookups = Lookups(kube, FakeRegistry(self), Lookout(FakeEngines()))
+        self.reconciler = Reconciler(self.config, kube, self.cache, lookups)
+        self._dirty = True
+
+    def reconcile(self) -> Plan:
+        """One step of the operator; where its process ends, the next one begins."""
+        self._dirty = False
+        before = len(self.deaths.writes)
+        try:
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                due = runner.run(self.reconciler.reconcile(KEY))
+            self._dirty |= due == 0.0
+        except Crash:
+            self.deaths.count += 1
+            self.say("operator: the process ended, a new one begins")
+            self._begin()
+        self.writes += len(self.deaths.writes) - before
+        return Plan()
+
+    def change_config(self, **fields: Any) -> None:
+        """An upgrade is a new process."""
+        super().change_config(**fields)
+        self._begin()
+
+    def forget_images(self, images: Mapping[str, ImageAnswer]) -> None:
+        """The registry answers otherwise from now on, and the answers of before are too old to be used."""
+        super().forget_images(images)
+        self._begin()
