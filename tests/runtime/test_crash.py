@@ -135,7 +135,7 @@ def test_what_an_ended_process_still_tries_does_not_reach_the_api_server() -> No
     told = STORIES["first start from a branch"](Deaths())
     kube = told.reconciler.kube
     told.deaths.before = len(told.deaths.writes)
-    told._begin()
+    told.begin()
     kube, before = told.reconciler.kube, list(told.server.everything())
     with pytest.raises(Crash):
         _drive(kube.create({"kind": "Event", "metadata": {"name": "a", "namespace": "ml"}}))

@@ -15,7 +15,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.observed import ImageAnswer, image_key
 from nightshift.core.planning import Plan
-from nightshift.runtime.cache import Cache
+from nightshift.runtime.cache import Cache, owner_key
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
@@ -103,9 +103,9 @@ class Mortal(Simulation):
         self.deaths = deaths or Deaths()
         super().__init__(spec, gpus=gpus, chosen=chosen, images=digest_known() if images is None else images)
         self.server.timestamp = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """A new process."""
         self._untold.clear()
         self.cache = Cache()
@@ -119,6 +119,17 @@ class Mortal(Simulation):
         self.reconciler = Reconciler(self.config, kube, self.cache, lookups)
         self._dirty = True
 
+    def tell(self) -> bool:
+        """A watch by label tells of an object that loses its label as deleted, as it was before."""
+        if self._untold:
+            _, raw = self._untold[0]
+            known = self.cache.children(KEY).get((raw["kind"], raw["metadata"]["name"]))
+            if raw["kind"] != names.KIND and known is not None and owner_key(raw) is None:
+                version = raw["metadata"]["resourceVersion"]
+                gone = {**known, "metadata": {**known["metadata"], "resourceVersion": version}}
+                self._untold[0] = ("DELETED", gone)
+        return super().tell()
+
     def reconcile(self) -> Plan:
         """One step of the operator; where its process ends, the next one begins."""
         self._dirty = False
@@ -130,16 +141,16 @@ class Mortal(Simulation):
         except Crash:
             self.deaths.count += 1
             self.say("operator: the process ended, a new one begins")
-            self._begin()
+            self.begin()
         self.writes += len(self.deaths.writes) - before
         return Plan()
 
     def change_config(self, **fields: Any) -> None:
         """An upgrade is a new process."""
         super().change_config(**fields)
-        self._begin()
+        self.begin()
 
     def forget_images(self, images: Mapping[str, ImageAnswer]) -> None:
         """The registry answers otherwise from now on, and the answers of before are too old to be used."""
         super().forget_images(images)
-        self._begin()
+        self.begin()
