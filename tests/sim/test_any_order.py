@@ -159,7 +159,7 @@ def outcome(simulation: Mortal) -> dict[str, Any]:
 
 
 def is_history(raw: Object, serving: str | None) -> bool:
-    return raw["kind"] == "ControllerRevision" and raw["metadata"]["name"] != f"bot-{serving}"
+    return bool(raw["kind"] == "ControllerRevision" and raw["metadata"]["name"] != f"bot-{serving}")
 
 
 def plain(raw: Object, owners: Mapping[str, str]) -> Object:
