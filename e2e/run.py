@@ -11,8 +11,10 @@ from e2e.cluster import ClusterError, Settings, access
 from e2e.cluster.settings import user_kubeconfig
 from e2e.setup import DEMO_IMAGES, prepare, say
 from e2e.stories.conftest import records
-from e2e.support.client import KubectlError
+from e2e.support.client import Client, KubectlError
+from e2e.support.install import RELEASE, SYSTEM
 from e2e.support.lane import ROOT, StepError
+from e2e.support.rights import Right, granted, written
 
 STORY_IMAGES = (*DEMO_IMAGES, "vllm-sim:0.31.0", "vllm-sim:0.32.0")
 CONTRACT_IMAGES = ("vllm-cpu:0.31.0",)
@@ -45,6 +47,20 @@ def check_contract() -> int:
 def green_stories() -> list[dict[str, Any]]:
     """The records of the stories that are green on this tree."""
     return [json.loads(path.read_text()) for path in sorted(records().glob("*.json"))]
+
+
+def unused_rights() -> int:
+    """Whether the operator was given rights that no green story used; 0 where it was not.
+
+    Only all stories together tell: each keeps in its record what was used while it ran.
+    """
+    if not access().local:
+        say("not judged: whether every right of the operator is used; that cluster's audit log is not ours to read.")
+        return 0
+    found: set[Right] = {tuple(right) for row in green_stories() for right in row["rights"]}
+    unused = granted(Client(access()), SYSTEM, RELEASE) - found
+    print(f"\nThe stories used {len(found)} rights; unused: {', '.join(written(unused)) or 'none'}")
+    return 1 if unused else 0
 
 
 def summary() -> None:

@@ -128,6 +128,21 @@ def cgroup_pids(settings: Settings) -> set[int]:
     return found - {0}
 
 
+def first_process(settings: Settings, container: str) -> int | None:
+    """The process that a container began with, None when it has none (any more).
+
+    Args:
+        settings: The cluster.
+        container: The container's id, without ``containerd://``.
+    """
+    pids: set[int] = set()
+    for directory in cgroup_directories(settings):
+        for group in directory.rglob(container):
+            pids |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    seen = [process for pid in pids if (process := procfs.read_process(pid)) is not None and process.alive]
+    return next((process.pid for process in seen if process.parent not in pids), None)
+
+
 def remove_cgroups(settings: Settings) -> None:
     """Remove our control groups, which must hold no process any more."""
     for directory in cgroup_directories(settings):

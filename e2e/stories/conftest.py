@@ -13,14 +13,18 @@ import pytest
 
 from e2e.cluster import Settings, current, kubectl
 from e2e.setup import install_everything
+from e2e.stories.judging import Judge
 from e2e.stories.world import World
 from e2e.support.client import Client
 from e2e.support.install import remove_stories
 from e2e.support.lane import ROOT
+from e2e.support.rights import Right
 
 GREEN = "stories"
 WORLD = pytest.StashKey[World]()
 STARTED = pytest.StashKey[float]()
+TOLD = pytest.StashKey[bool]()
+USED = pytest.StashKey[set[Right]]()
 
 
 def tree_state() -> str:
@@ -87,30 +91,53 @@ def client() -> Client:
     return found
 
 
+@pytest.fixture(scope="session")
+def judge(client: Client) -> Iterator[Judge]:
+    """Looks beside the stories at the operators' logs and at the audit log."""
+    found = Judge(client, client.access.home / GREEN / "operator-logs")
+    found.start()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def world(client: Client, request: pytest.FixtureRequest) -> Iterator[World]:
+def world(client: Client, judge: Judge, request: pytest.FixtureRequest) -> Iterator[World]:
     """A namespace of the story's own, of the restricted standard."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
-    story = World(client, f"story-{name}-{int(time.time()) % 100000}")
+    story = World(client, f"story-{name}-{int(time.time()) % 100000}", judge.audit)
     request.node.stash[WORLD] = story
     request.node.stash[STARTED] = time.monotonic()
+    judge.begin()
     story.open()
     yield story
     story.close()
+    request.node.stash[USED] = judge.end(story.expected_errors)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Dump on failure, remember on success."""
+    """Dump on failure, remember on success: a story is green when it was told to its end and judged."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
     story = item.stash.get(WORLD, None)
     if report.when == "call" and report.failed and story is not None:
         report.sections.append(("what the cluster did", story.dump()))
-    if report.when == "call" and report.passed:
-        mark = item.get_closest_marker("engine")
-        record = _record(item)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        engine = mark.args[0] if mark else "none"
-        seconds = round(time.monotonic() - item.stash.get(STARTED, time.monotonic()), 1)
-        record.write_text(json.dumps({"story": item.nodeid, "engine": engine, "seconds": seconds}))
+    if report.when == "call":
+        item.stash[TOLD] = report.passed
+    if report.when == "teardown" and report.passed and item.stash.get(TOLD, False):
+        _remember(item)
     return report  # type: ignore[return-value]
+
+
+def _remember(item: pytest.Item) -> None:
+    mark = item.get_closest_marker("engine")
+    seconds = round(time.monotonic() - item.stash.get(STARTED, time.monotonic()), 1)
+    rights: set[Right] = item.stash.get(USED, set())
+    written = {
+        "story": item.nodeid,
+        "engine": mark.args[0] if mark else "none",
+        "seconds": seconds,
+        "rights": sorted(rights),
+    }
+    record = _record(item)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(written))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from e2e.images import image
+from e2e.support.audit import AuditLog
 from e2e.support.client import Client, KubectlError, Object, eventually
 from e2e.support.install import SYSTEM, restricted_namespace
 
@@ -18,6 +19,7 @@ OWNED_KINDS = (
     "replicasets,pods,services,serviceaccounts,poddisruptionbudgets,networkpolicies,controllerrevisions,jobs,pvc"
 )
 REAL_START_SECONDS = 300.0
+LEASE = "nightshift-operator"
 
 
 def simulator_repository() -> str:
@@ -28,9 +30,13 @@ def simulator_repository() -> str:
 class World:
     """One story's namespace and clock."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str, audit: AuditLog | None = None) -> None:
         self.client = client
         self.namespace = namespace
+        self.audit = audit
+        """None where the cluster's audit log is not ours to read."""
+        self.expected_errors: list[str] = []
+        """Patterns of lines of level ERROR that the story provokes; they must come, and no others."""
         self.log: list[str] = []
         self._started = time.monotonic()
 
@@ -149,6 +155,11 @@ class World:
             return self.client.raw(f"/api/v1/namespaces/{self.namespace}/{pod_or_service}/proxy{path}")
         except KubectlError:
             return None
+
+    def leader(self) -> str | None:
+        """Who holds the operators' Lease: the name of the pod, `_`, and what tells its processes apart."""
+        lease = self.client.get("lease", LEASE, SYSTEM)
+        return (lease["spec"].get("holderIdentity") or None) if lease else None
 
     def scale_operator(self, replicas: int) -> None:
         """Stop or start Nightshift itself."""

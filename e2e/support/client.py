@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import openai
-import yaml
 
 from e2e.cluster import ClusterAccess
 
@@ -86,9 +85,27 @@ class Client:
             raise KubectlError(f"{said}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
+    @contextlib.contextmanager
+    def background(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """kubectl beside the block, which may ask whether it returned; ended with the block."""
+        process = subprocess.Popen(
+            [str(self.access.kubectl), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.access.environment(),
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)
+            if process.stdout is not None:
+                process.stdout.close()
+
     def apply(self, *manifests: Object) -> None:
-        """Server-side apply, as GitOps tools do."""
-        text = yaml.safe_dump_all(manifests)
+        """Server-side apply, as GitOps tools do; as JSON, in which a commit of digits alone is no number."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
 
     def get(self, kind: str, name: str, namespace: str) -> Object | None:
@@ -136,21 +153,8 @@ class Client:
     @contextlib.contextmanager
     def forward(self, namespace: str, target: str, port: int) -> Iterator[str]:
         """A port-forward to a Service or pod for as long as the block lasts; its base URL."""
-        command = [str(self.access.kubectl), "port-forward", "-n", namespace, target, f":{port}"]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self.access.environment(),
-        )
-        try:
+        with self.background("port-forward", "-n", namespace, target, f":{port}") as process:
             yield f"http://127.0.0.1:{_forwarded_port(process)}"
-        finally:
-            process.terminate()
-            process.wait(10)
-            if process.stdout is not None:
-                process.stdout.close()
 
     def chat(self, namespace: str, name: str, question: str, model: str | None = None) -> str:
         """Ask a deployment through its Service with the official client."""

@@ -1,7 +1,11 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-from e2e.cluster import procfs
+import pytest
+
+from e2e.cluster import Settings, host, procfs
 from e2e.cluster.remains import strays
 
 STAT = "812 (a) (b) S 1 812 800 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 1 2 3"
@@ -26,6 +30,22 @@ def test_our_own_process_is_read() -> None:
 
 def test_no_process_is_none() -> None:
     assert procfs.read_process(2**22 + 1) is None
+
+
+def test_the_first_process_of_a_container_is_the_one_that_began_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "kubepods" / "pod1" / "0123abcd"
+    group.mkdir(parents=True)
+    monkeypatch.setattr(host, "cgroup_directories", lambda _: [tmp_path])
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        (group / "cgroup.procs").write_text(f"{child.pid}\n{os.getpid()}\n")
+        assert host.first_process(Settings(tmp_path), "0123abcd") == os.getpid()
+        (group / "cgroup.procs").write_text(f"{child.pid}\n")
+        assert host.first_process(Settings(tmp_path), "0123abcd") == child.pid
+        child.communicate(b"\n")
+    assert host.first_process(Settings(tmp_path), "0123abcd") is None
+    assert host.first_process(Settings(tmp_path), "another") is None
 
 
 def test_mark_is_the_whole_variable() -> None:
