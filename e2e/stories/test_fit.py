@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_told_and_heals_while_the_old_revision_serves(world
         assert world.read()["status"]["revision"] == old
         assert {pod["metadata"]["name"] for pod in world.engine_pods()} == before, "nothing was started for it"
     world.when("it is corrected")
-    world.apply(asking("--kv-cache-memory-bytes=64M"))
+    world.apply(asking("--kv-cache-memory-bytes=1G"))
     world.becomes_ready(seconds=120)
     assert world.read()["status"]["revision"] != old
 
