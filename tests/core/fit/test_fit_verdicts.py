@@ -249,7 +249,13 @@ def test_without_the_hybrid_manager_every_layer_keeps_every_token() -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(131 * GIB, "131 GiB"), (6 * GIB + GIB // 10, "6.1 GiB"), (GIB // 50, "0.02 GiB"), (0, "0.00 GiB")],
+    [
+        (131 * GIB, "131 GiB"),
+        (6 * GIB + GIB // 10, "6.1 GiB"),
+        (GIB // 50, "0.02 GiB"),
+        (3 * 2**20, "3.0 MiB"),
+        (0, "0.00 GiB"),
+    ],
 )
 def test_sizes_are_written_as_in_the_engines_log(size: int, text: str) -> None:
     assert gib(size) == text

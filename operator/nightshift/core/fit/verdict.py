@@ -259,12 +259,16 @@ def _place(hardware: Hardware, budget: Budget | None = None) -> str:
 
 
 def parameters_text(shape: ModelShape) -> str:
-    """8B, 70B, 671B, 0.5B."""
+    """8B, 70B, 671B, 0.5B, 2M."""
     billions = parameter_count(shape) / 1e9
+    if billions < 0.05:
+        return f"{billions * 1000:.0f}M"
     return f"{billions:.0f}B" if billions >= 5 else f"{billions:.1f}B"
 
 
 def gib(size: int) -> str:
     """Bytes in GiB, as vLLM's log writes them; never rounded away to nothing."""
     value = size / GIB
+    if 0 < abs(value) < 0.01:
+        return f"{value * 1024:.1f} MiB"
     return f"{value:.0f} GiB" if abs(value) >= 100 else f"{value:.1f} GiB" if abs(value) >= 0.1 else f"{value:.2f} GiB"
