@@ -1,7 +1,10 @@
 """kopf's watches, as configured, against an HTTP server that goes silent."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +15,8 @@ from aiohttp import web
 
 from nightshift.adapters.kube import CHILD_KINDS, plural
 from nightshift.api import names
-from nightshift.runtime import handlers
+from nightshift.runtime import handlers, startup
+from tests.support.builders import config
 
 KINDS = ((names.API_VERSION, names.KIND), *CHILD_KINDS)
 
@@ -23,6 +27,8 @@ class SilentServer:
     def __init__(self) -> None:
         self.watches: Counter[str] = Counter()
         self.queries: list[dict[str, str]] = []
+        self.all = asyncio.Event()
+        """Set once every kind is watched."""
         self.again = asyncio.Event()
         """Set once every kind was watched a second time."""
 
@@ -38,8 +44,10 @@ class SilentServer:
             return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
         self.watches[path] += 1
         self.queries.append(dict(request.query))
-        if len(self.watches) == len(KINDS) and min(self.watches.values()) >= 2:
-            self.again.set()
+        if len(self.watches) == len(KINDS):
+            self.all.set()
+            if min(self.watches.values()) >= 2:
+                self.again.set()
         response = web.StreamResponse()
         await response.prepare(request)
         await asyncio.Event().wait()
@@ -63,17 +71,23 @@ class SilentServer:
         return [{"name": name, "kind": kind, **rest} for name, kind in found]
 
 
-async def test_a_watch_that_says_nothing_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = SilentServer()
+@pytest.fixture
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SilentServer]:
+    """A server that KUBECONFIG names."""
+    found = SilentServer()
     application = web.Application()
-    application.router.add_get("/{path:.*}", server.answer)
+    application.router.add_get("/{path:.*}", found.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    config = tmp_path / "kubeconfig"
-    config.write_text(yaml.safe_dump(kubeconfig(runner.addresses[0][1])))
-    monkeypatch.setenv("KUBECONFIG", str(config))
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    written = tmp_path / "kubeconfig"
+    written.write_text(yaml.safe_dump(kubeconfig(runner.addresses[0][1])))
+    monkeypatch.setenv("KUBECONFIG", str(written))
+    yield found
+    await runner.cleanup()
+
+
+async def test_a_watch_that_says_nothing_is_begun_anew(server: SilentServer) -> None:
     settings, stop = handlers.settings(), asyncio.Event()
     settings.watching.inactivity_timeout = 0.2
     registry = handlers.register(cast(Any, None))
@@ -85,9 +99,24 @@ async def test_a_watch_that_says_nothing_is_begun_anew(tmp_path: Path, monkeypat
     finally:
         stop.set()
         await operator
-        await runner.cleanup()
     assert {query["timeoutSeconds"] for query in server.queries} == {str(handlers.WATCH_SECONDS)}
     assert {query["allowWatchBookmarks"] for query in server.queries} == {"true"}
+
+
+async def test_a_process_that_is_told_to_stop_does_not_take_the_end_of_its_watches_for_a_failure(
+    server: SilentServer,
+) -> None:
+    stop = asyncio.Event()
+    startup._obey(stop)
+    watching = asyncio.create_task(startup._watch(cast(Any, None), config(), stop))
+    try:
+        await asyncio.wait_for(server.all.wait(), 20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(watching, 20)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+    assert stop.is_set()
 
 
 def kubeconfig(port: int) -> dict[str, Any]:

@@ -54,9 +54,7 @@ def main() -> int:
 
 async def _run(config: OperatorConfig) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _obey(stop)
     kube = await connect(count_request)
     session = aiohttp.ClientSession()
     registry = Registry(session, frozenset(config.insecure_registries))
@@ -76,6 +74,13 @@ async def _run(config: OperatorConfig) -> int:
         await session.close()
         await engines.close()
         await kube.close()
+
+
+def _obey(stop: asyncio.Event) -> None:
+    """Take SIGTERM and SIGINT for the word to stop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
 
 
 def _problem(controller: Controller, leadership: Leadership, config: OperatorConfig) -> str | None:
@@ -157,7 +162,8 @@ async def _work(kube: KubeClient, controller: Controller, config: OperatorConfig
 
 
 async def _watch(controller: Controller, config: OperatorConfig, stop: asyncio.Event) -> None:
-    await kopf.operator(
+    others = asyncio.all_tasks()
+    watches = await kopf.spawn_tasks(
         registry=handlers.register(controller),
         settings=handlers.settings(config.label_selector),
         clusterwide=not config.watch_namespaces,
@@ -166,5 +172,8 @@ async def _watch(controller: Controller, config: OperatorConfig, stop: asyncio.E
         identity=names.FIELD_MANAGER,  # type: ignore[arg-type]
         stop_flag=stop,
     )
+    # kopf took the signals for itself: told to stop, the watches would end as if they had failed.
+    _obey(stop)
+    await kopf.run_tasks(watches, ignored=others)
     if not stop.is_set():
         raise RuntimeError("the watches ended")
