@@ -1,7 +1,6 @@
 """Engines that hang, from the first look to the replacement: the real controller in virtual time."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -41,6 +40,7 @@ class Fleet:
         """When which pod was deleted, and with what time to end."""
         self.busy = True
         """Whether clients send requests."""
+        self.restarts = 0
         self.start()
 
     def start(self) -> None:
@@ -50,13 +50,15 @@ class Fleet:
 
     async def end(self) -> None:
         self._work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._work
+        await asyncio.wait({self._work})
+        failed = None if self._work.cancelled() else self._work.exception()
+        assert failed is None or "Crash" in repr(failed), failed
 
     async def restart(self) -> None:
         """A new process with an empty memory."""
         await self.end()
         self.harness.restart()
+        self.restarts += 1
         self.start()
 
     def _tell(self, event: str, raw: Object) -> None:
@@ -72,7 +74,8 @@ class Fleet:
     async def for_seconds(self, seconds: float) -> None:
         """The operator works, and the world around it a moment later."""
         for _ in range(int(seconds)):
-            assert not self._work.done()
+            if self._work.done():
+                await self.restart()
             self.harness.world.settle()
             for engine in self.engines().values():
                 if self.busy and isinstance(engine.reading, EngineMetrics) and not engine.reading.running:
@@ -227,5 +230,24 @@ def test_a_process_that_ends_while_it_looks_only_delays(seconds: float) -> None:
         await fleet.restart()
         await fleet.until(lambda: bool(fleet.deleted), FOUND_SECONDS + 2)
         assert fleet.deleted[0][1] == name
+
+    story(told, replicas=2)
+
+
+@pytest.mark.parametrize("write", range(5), ids=["note", "deletion", "status", "first Event", "second Event"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_process_that_ends_at_any_write_of_a_replacement_ends_in_one_replacement(write: int, before: bool) -> None:
+    async def told(fleet: Fleet) -> None:
+        other = list(fleet.engines())[1]
+        kube = fleet.harness.kube
+        index = kube.attempted_writes + write
+        kube.crash_before, kube.crash_after = (index, None) if before else (None, index)
+        (name,) = fleet.hang(0)
+        await fleet.for_seconds(2 * FOUND_SECONDS + BUDGET_SECONDS)
+        assert fleet.restarts == 1
+        assert [pod for _, pod, _ in fleet.deleted] == [name]
+        assert other in fleet.engines()
+        assert len(fleet.engines()) == 2
+        assert fleet.harness.condition("Ready") == ("True", "Serving")
 
     story(told, replicas=2)

@@ -72,6 +72,10 @@ class Lookout:
         if not wanted:
             del self._pods[key]
 
+    def forget_pod(self, namespace: str, pod: str) -> None:
+        """A pod is gone: its address may be another's soon."""
+        self._forget((namespace, pod))
+
     def _forget(self, pod: PodKey) -> None:
         self._watched.pop(pod, None)
         self._sights.pop(pod, None)

@@ -56,6 +56,7 @@ class Lookups:
         """Drop what was known of a pod that is gone."""
         self._progress.pop((namespace, pod), None)
         self._engine_logs.pop((namespace, pod), None)
+        self.lookout.forget_pod(namespace, pod)
 
     async def ask(self, namespace: str, request: Request) -> None:
         """Ask one question and keep the answer; a failure is an answer too."""
