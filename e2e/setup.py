@@ -50,7 +50,7 @@ def prepare(what: str, images: tuple[str, ...], tools: tuple[str, ...] = ()) -> 
     build = ["-m", "e2e.images", "build"]
     train = ["-m", "e2e.model", "build"]
     run_lanes(Lane("packages", [["-m", "e2e.cluster", "packages"]]))
-    run_lanes(cluster, Lane("images", [[*build, *engines], train, [*build, *others]]))
+    run_lanes(cluster, Lane("images", [*([[*build, *engines]] if engines else []), train, [*build, *others]]))
     run_lanes(Lane("push", [[*build, *images, "--wait", "60"]]))
     return Client(current())
 

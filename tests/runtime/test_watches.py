@@ -136,3 +136,4 @@ def test_no_timeout_of_a_watch_is_left_open() -> None:
     assert chosen.watching.inactivity_timeout == handlers.WATCH_SILENCE_SECONDS > 60, "bookmarks come every 60 s"
     assert chosen.watching.connect_timeout == chosen.networking.connect_timeout == handlers.CONNECT_SECONDS
     assert chosen.networking.request_timeout == 30
+    assert chosen.watching.reconnect_backoff == handlers.RECONNECT_SECONDS >= 1, "or refused watches make a storm"

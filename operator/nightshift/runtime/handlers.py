@@ -17,6 +17,9 @@ WATCH_SILENCE_SECONDS = 70
 
 CONNECT_SECONDS = 10
 
+RECONNECT_SECONDS = 1.0
+"""Before a watch that ended begins anew; at once would be a storm where every watch is refused or cut off."""
+
 
 def settings(label_selector: str = "") -> kopf.OperatorSettings:
     """kopf's settings: only our labelled children are watched, and nothing is posted or patched.
@@ -34,6 +37,7 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.client_timeout = WATCH_SECONDS + 60
     chosen.watching.connect_timeout = CONNECT_SECONDS
+    chosen.watching.reconnect_backoff = RECONNECT_SECONDS
     chosen.watching.inactivity_timeout = WATCH_SILENCE_SECONDS
     chosen.watching.chunk_size = 500
     for api_version, kind in CHILD_KINDS:
