@@ -94,6 +94,8 @@ def main() -> int:
     if stories:
         codes.append(tell_stories(options.story))
         summary()
+        if codes == [0] and not options.story:
+            codes.append(unused_rights())
     if contract:
         codes.append(check_contract())
     say(f"suite {options.suite} took {time.monotonic() - started:.0f} s")

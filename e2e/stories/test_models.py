@@ -3,9 +3,16 @@
 import pytest
 
 from e2e.stories.world import World
+from e2e.support.client import Object
 
 GATED = "hf://nightshift/gated"
 TOKEN = "hf_nightshift_story"
+
+
+def secret(world: World, token: str) -> Object:
+    """The Secret `hub` with a token."""
+    metadata = {"name": "hub", "namespace": world.namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": token}}
 
 
 @pytest.mark.engine("simulator")
@@ -19,17 +26,21 @@ def test_a_gated_model_says_so_and_heals_with_a_token(world: World) -> None:
     assert "tokenSecretRef" in found["message"]
     world.expect("Stalled", "True", "ModelAccessDenied")
     world.when("a Secret with a token is named")
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "hub", "namespace": world.namespace},
-        "stringData": {"token": TOKEN},
-    }
-    world.apply(secret, world.simulated(model={"uri": GATED, "tokenSecretRef": {"name": "hub"}}))
+    world.apply(secret(world, TOKEN), world.simulated(model={"uri": GATED, "tokenSecretRef": {"name": "hub"}}))
     world.becomes_ready(seconds=120)
     engine = world.engine_pods()[0]["spec"]["containers"][0]
     assert not [entry for entry in engine["env"] if "valueFrom" in entry], "the engine never sees the token"
     assert TOKEN not in world.dump()
+
+
+@pytest.mark.engine("simulator")
+def test_a_token_that_is_corrected_is_tried_by_itself(world: World) -> None:
+    world.given("a gated model, and a Secret with a token that the Hub does not know")
+    world.apply(secret(world, "hf_wrong"), world.simulated(model={"uri": GATED, "tokenSecretRef": {"name": "hub"}}))
+    world.eventually("the status names the reason", lambda: world.expect("Ready", "False", "ModelAccessDenied"), 90)
+    world.when("the Secret is corrected, and nothing else")
+    world.apply(secret(world, TOKEN))
+    world.becomes_ready(seconds=150)
 
 
 @pytest.mark.engine("simulator")

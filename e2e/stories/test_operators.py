@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from e2e.images import image
-from e2e.stories.world import World, is_ready
+from e2e.stories.world import LEASE, World, is_ready
 from e2e.support.client import Object
 from e2e.support.install import CHART, RELEASE, SYSTEM, values
 
@@ -109,3 +109,17 @@ def test_restored_from_yaml_it_keeps_its_pins_and_its_pods(world: World) -> None
         key: status[key] for key in ("revision", "image", "model")
     }
     assert "Adopted" in {event["reason"] for event in world.events()}
+
+
+@pytest.mark.engine("simulator")
+def test_a_leader_whose_lease_is_taken_says_so_and_another_acts(world: World) -> None:
+    """The one error that Nightshift logs on purpose, which shows that the stories' check of its logs sees errors."""
+
+    leader = world.eventually("one operator leads", world.leader, 30)
+    world.when("a stranger takes the leader's Lease")
+    patch = '{"spec": {"holderIdentity": "stranger", "renewTime": null}}'
+    world.client.kubectl("patch", "lease", LEASE, "-n", SYSTEM, "--type=merge", "-p", patch)
+    world.expected_errors += ["stranger holds the lease now", f"{leader} stops leading"]
+    world.apply(world.simulated())
+    world.eventually("another leads", lambda: world.leader() not in (None, leader, "stranger") or None, 30)
+    world.becomes_ready(seconds=120)

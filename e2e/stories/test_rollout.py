@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of
+from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
 from e2e.support.kstatus import verdict
 from e2e.support.lane import ROOT
 
@@ -106,3 +106,23 @@ def test_scaling_by_kubectl_scale(world: World) -> None:
 def _serves(world: World, count: int) -> bool | None:
     world.expect("Ready", "True")
     return True if sum(is_ready(pod) for pod in world.engine_pods()) == count else None
+
+
+@pytest.mark.engine("none")
+def test_revisions_beyond_the_limit_are_freed(world: World) -> None:
+    world.given("a deployment that is switched off and keeps one earlier revision")
+
+    def change(length: int) -> str:
+        engine = {"image": simulator_repository(), "version": "0.32.0", "args": [f"--max-model-len={length}"]}
+        world.apply(world.deployment(engine=engine, replicas=0, revisionHistoryLimit=1))
+        world.eventually(f"revision {length} is the present one", lambda: world.expect("Ready", "True", "Off"), 60)
+        return str(world.read()["status"]["targetRevision"])
+
+    made = [change(length) for length in (512, 256, 128)]
+    expected = {f"tiny-{name}" for name in made[1:]}
+
+    def kept() -> bool | None:
+        found = world.client.list("controllerrevisions", world.namespace, "nightshift.dev/deployment=tiny")
+        return {item["metadata"]["name"] for item in found} == expected or None
+
+    world.eventually("the present revision and the one before are kept", kept, 30)

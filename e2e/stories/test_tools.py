@@ -1,5 +1,6 @@
 """What other tools see: Helm waits for the truth, the API server refuses nonsense, a second operator takes over."""
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.stories.world import World
+from e2e.stories.world import World, is_ready
 from e2e.support.client import KubectlError
 from e2e.support.install import SYSTEM
 from e2e.support.killing import kill_container
 
 TAKEOVER_SECONDS = 20.0
+LOAD_SECONDS = 6
+"""How long engines load that somebody waits for: one that returns too early is seen."""
 
 
 @pytest.mark.engine("simulator")
@@ -35,6 +38,71 @@ def test_helm_wait_returns_when_a_deployment_serves(world: World, tmp_path: Path
     world.tell("", str(refusal.value).splitlines()[-1])
     world.then("it failed, as it should")
     world.expect("Available", "True")
+
+
+def slow(world: World, length: int) -> dict[str, Any]:
+    """A deployment whose engine takes its time, with an argument that tells its revision."""
+    manifest = world.simulated()
+    manifest["spec"]["engine"] |= {
+        "args": [f"--max-model-len={length}"],
+        "env": [{"name": "VLLM_SIM_LOAD_SECONDS", "value": str(LOAD_SECONDS)}],
+    }
+    return manifest
+
+
+def serves(world: World, length: int) -> bool:
+    """Whether the pods with this argument are ready, and there are no others but those that are leaving."""
+    pods = [pod for pod in world.engine_pods() if "deletionTimestamp" not in pod["metadata"]]
+    right = [f"--max-model-len={length}" in pod["spec"]["containers"][0]["args"] for pod in pods]
+    return bool(pods) and all(right) and all(is_ready(pod) for pod in pods)
+
+
+def watch_the_wait(world: World, waiting: "subprocess.Popen[str]", length: int, seconds: float) -> bool:
+    """Whether kubectl wait returned within some seconds; that it did so before the truth fails the story."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        returned = waiting.poll()
+        true_now = serves(world, length)  # looked at after kubectl was: what it said was true then, is still
+        if returned is not None:
+            said = waiting.communicate()[0]
+            assert returned == 0, f"kubectl wait failed: {said}"
+            assert true_now, f"kubectl wait returned before the truth: {said}"
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.engine("simulator")
+def test_kubectl_wait_returns_with_the_truth_and_not_before(world: World) -> None:
+    arguments = ("wait", "-n", world.namespace, "--for=condition=Ready", "lld/tiny", "--timeout=180s")
+    world.when("a deployment is applied, and kubectl wait started at once")
+    world.apply(slow(world, 512))
+    with world.client.background(*arguments) as waiting:
+        assert watch_the_wait(world, waiting, 512, 120), "it did not return"
+    world.then("it returned when the engine served")
+
+    world.when("an argument is changed, and kubectl wait started at once")
+    world.apply(slow(world, 256))
+    with world.client.background(*arguments) as waiting:
+        assert watch_the_wait(world, waiting, 256, 120), "it did not return"
+    world.then("it returned when the new revision served, and the old one took no requests any more")
+
+    world.when("Nightshift is away, an argument is changed, and kubectl wait started at once")
+    world.scale_operator(0)
+    try:
+        world.apply(slow(world, 128))
+        resource, ready = world.read(), world.condition("Ready")
+        assert ready["status"] == "True", "nobody is there to take it back"
+        assert ready["observedGeneration"] < resource["metadata"]["generation"], "and it says of what it speaks"
+        with world.client.background(*arguments) as waiting:
+            assert not watch_the_wait(world, waiting, 128, LOAD_SECONDS), "it returned though nobody acted"
+            world.then(f"it still waits after {LOAD_SECONDS} s")
+            world.when("Nightshift is back")
+            world.scale_operator(2)
+            assert watch_the_wait(world, waiting, 128, 120), "it did not return"
+    finally:
+        world.scale_operator(2)
+    world.then("it returned when the new revision served, and the old one took no requests any more")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

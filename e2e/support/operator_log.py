@@ -13,9 +13,10 @@ CONTAINER = "operator"
 _STATUS = "{.status.containerStatuses[0]"
 _EACH = (
     "jsonpath={.metadata.namespace} {.metadata.name} "
-    f'{_STATUS}.containerID}} {_STATUS}.state.running.startedAt}}{{"\\n"}}'
+    f'{_STATUS}.containerID}} {_STATUS}.state.running.startedAt}} {{.metadata.deletionTimestamp}}{{"\\n"}}'
 )
-"""One line whenever a pod changes; it has four words where its container runs."""
+"""One line whenever a pod changes; it has four words where its container runs, and five where it is to end besides:
+one that is first seen then belongs to the release that was upgraded away."""
 
 ALLOWED: dict[str, str] = {}
 """Patterns of error lines that any story may show, each with the reason."""
