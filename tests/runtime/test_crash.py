@@ -4,6 +4,7 @@ Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the re
 `make crash` does the same on a real cluster, once for each kind of write, to a process that is really killed.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -15,14 +16,18 @@ import pytest
 from nightshift.adapters.kube import Object
 from nightshift.api import names
 from nightshift.core import target
+from nightshift.runtime.leadership import Leadership
 from tests.sim import test_stories
-from tests.support.fake_kube import Crash
+from tests.support.api_server import ApiServer
+from tests.support.fake_kube import Crash, FakeKube
 from tests.support.mortal import Deaths, Mortal
 from tests.support.simulation import Simulation
 from tests.support.tales import TALES
+from tests.support.virtual_time import run
 
 Story = Callable[[Deaths], Mortal]
 _VOLATILE = ("resourceVersion", "uid", "creationTimestamp", "generation")
+TAKEOVER_SECONDS = 20.0
 CRASH_POINTS = 1500
 """At least so many: twice the writes of all stories."""
 
@@ -150,3 +155,25 @@ def _drive(coroutine: Any) -> None:
 
 def test_a_crash_is_caught_by_nobody() -> None:
     assert not issubclass(Crash, Exception)
+
+
+@pytest.mark.parametrize("where", ["crash_before", "crash_after"], ids=["before the write", "after it"])
+@pytest.mark.parametrize("index", range(4), ids=["of a new Lease", "that renews it", "that renews it again", "later"])
+def test_after_a_crash_at_a_write_of_the_lease_another_process_leads(where: str, index: int) -> None:
+    async def body() -> float:
+        server = ApiServer()
+        kube = FakeKube(server)
+        setattr(kube, where, index)
+        first = Leadership(kube, "nightshift-system", "lease", "first")
+        await first.acquire() if index else None
+        with pytest.raises(Crash):
+            await (first.hold() if index else first.acquire())
+        assert kube.attempted_writes == index + 1
+        ended = asyncio.get_running_loop().time()
+        second = Leadership(FakeKube(server), "nightshift-system", "lease", "second")
+        await second.acquire()
+        assert second.may_write()
+        assert [raw["spec"]["holderIdentity"] for raw in server.of_kind("Lease")] == ["second"]
+        return asyncio.get_running_loop().time() - ended
+
+    assert run(body()) <= TAKEOVER_SECONDS
