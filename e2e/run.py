@@ -58,9 +58,10 @@ def unused_rights() -> int:
         say("not judged: whether every right of the operator is used; that cluster's audit log is not ours to read.")
         return 0
     found: set[Right] = {tuple(right) for row in green_stories() for right in row["rights"]}
-    unused = granted(Client(access()), SYSTEM, RELEASE) - found
-    print(f"\nThe stories used {len(found)} rights; unused: {', '.join(written(unused)) or 'none'}")
-    return 1 if unused else 0
+    given = granted(Client(access()), SYSTEM, RELEASE)
+    unused = given - found
+    print(f"\nThe stories used {len(found)} rights of {len(given)}; unused: {', '.join(written(unused)) or 'none'}")
+    return 1 if unused or not given else 0
 
 
 def summary() -> None:

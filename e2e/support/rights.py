@@ -11,6 +11,7 @@ Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
 CREATED = 201
+BINDINGS = frozenset({"roles", "rolebindings", "clusterroles", "clusterrolebindings"})
 
 
 def used(requests: Iterable[Request]) -> set[Right]:
@@ -52,19 +53,31 @@ def written(rights: Iterable[Right]) -> list[str]:
 def complaints(requests: Iterable[Request]) -> list[str]:
     """What no story may show, as sentences: a right that was wanting, and an engine or a Job that asks for anything.
 
-    Engines and Jobs run in the stories' namespaces, under accounts that are given nothing.
+    Engines and Jobs run in the stories' namespaces, under accounts that are given nothing. Where a release is
+    uninstalled its rights go before its processes: these are refused to the end.
     """
-    found = set()
+    found, uninstalled = set(), set[str]()
     for request in requests:
+        if request.resource in BINDINGS:
+            _follow(request, uninstalled)
         if request.account is None:
             continue
         who = "/".join(request.account)
         what = f"{request.verb} {request.resource or 'a path'} in {request.namespace or 'all namespaces'}"
-        if request.of_an_operator and request.forbidden:
+        if request.of_an_operator and request.forbidden and request.account[1] not in uninstalled:
             found.add(f"{who} may not {what}")
         if not request.of_an_operator and request.account[0].startswith("story-"):
             found.add(f"{who} is no operator's account, and asked the API server to {what}")
     return sorted(found)
+
+
+def _follow(request: Request, uninstalled: set[str]) -> None:
+    """Note which accounts lose their rights, and get them again: the chart names bindings after the account."""
+    name = request.name.removesuffix("-deployments")
+    if request.verb == "delete" and request.code < 400:
+        uninstalled.add(name)
+    elif request.code == CREATED:
+        uninstalled.discard(name)
 
 
 def _bindings(client: Client) -> list[Object]:

@@ -118,6 +118,13 @@ def test_a_right_that_no_story_used_fails_the_run(
     assert run.unused_rights() == code
 
 
+def test_a_release_without_rights_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "access", lambda: SimpleNamespace(local=True))
+    monkeypatch.setattr(run, "green_stories", list)
+    monkeypatch.setattr(run, "granted", lambda *_: set())
+    assert run.unused_rights() == 1
+
+
 def test_rights_are_not_judged_where_the_log_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "access", lambda: SimpleNamespace(local=False))
     monkeypatch.setattr(run, "green_stories", list)
@@ -130,6 +137,18 @@ def test_a_right_that_is_wanting_is_told_and_other_refusals_are_not() -> None:
     ]
     assert len(complaints(requests(line("patch", "/services", **NO_CREATION)))) == 1
     assert complaints(requests(line("create", "/events", **ENDING), line("get", "/pods", code=404))) == []
+
+
+def test_who_is_uninstalled_loses_its_rights_before_its_processes_end() -> None:
+    binding = {"resource": "rolebindings", "apiGroup": "rbac", "namespace": "nightshift-system", "name": "nightshift"}
+    away, back = (
+        line(verb, "rbac/rolebindings", "system:admin", code, objectRef=binding)
+        for verb, code in (("delete", 200), ("patch", 201))
+    )
+    refused = line("update", "coordination.k8s.io/leases", **FORBIDDEN)
+    assert complaints(requests(away, refused)) == []
+    assert len(complaints(requests(refused, away))) == 1
+    assert len(complaints(requests(away, back, refused))) == 1
 
 
 def test_an_engine_that_asks_for_anything_is_told() -> None:
