@@ -25,6 +25,10 @@ _PATH_OF_REVISION_FIELD = {"drain_seconds": "traffic.drainSeconds"}
 """Fields of a revision that lie elsewhere in the spec; the others lie at its top."""
 
 
+_COMPARED_AS_EQUAL = frozenset({"model.cache.size"})
+"""Fields of a revision that make no new one. Shown by tests/core/test_cache_claims.py."""
+
+
 def restarting_paths() -> frozenset[str]:
     """Where in the spec a change makes a new revision: the fields that a revision's spec holds."""
     return frozenset(_PATH_OF_REVISION_FIELD.get(name, to_camel(name)) for name in RevisionSpec.model_fields)
@@ -33,6 +37,8 @@ def restarting_paths() -> frozenset[str]:
 def restarts(path: str) -> bool:
     """Whether a change of a field of the spec, such as ``model.uri``, restarts pods."""
     parts = path.replace("[]", "").split(".")
+    if path in _COMPARED_AS_EQUAL:
+        return False
     return any(".".join(parts[: length + 1]) in restarting_paths() for length in range(len(parts)))
 
 

@@ -7,11 +7,12 @@ from nightshift.adapters.kube import reference
 from nightshift.api import names
 from nightshift.api.fetch import Downloaded, Failed, FetchReason, Progress
 from nightshift.core.facts import Unknown
+from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.observed import ImageAnswer, Observed
 from nightshift.core.plan import plan
 from nightshift.core.planning import Plan, ReadProgress
 from nightshift.core.progress import PROGRESS_SECONDS, progress_sentence
-from nightshift.core.target import IMAGE_ATTEMPTS, RETRY_SECONDS
+from nightshift.core.target import IMAGE_ATTEMPTS
 from tests.support.builders import (
     DIGEST,
     HUB_MODEL,
@@ -206,8 +207,11 @@ def test_an_operator_of_another_version_rolls_nothing() -> None:
 def test_the_model_is_downloaded_into_the_claim_before_the_first_pod() -> None:
     simulation = Simulation(ON_CLAIM)
     simulation.tell_all()
+    first = simulation.reconcile()
+    assert [kind for kind, _ in applied(first)][-2:] == ["PersistentVolumeClaim", "ControllerRevision"]
+    assert first.notes == ("Waiting for claim bot-models.",)
     decided = simulation.reconcile()
-    assert [kind for kind, _ in applied(decided)][-2:] == ["ControllerRevision", "Job"]
+    assert [kind for kind, _ in applied(decided)] == ["Job"]
     assert simulation.server.of_kind("ReplicaSet") == []
     assert decided.target is not None
     waiting = simulation.reconcile()
@@ -218,6 +222,7 @@ def test_the_model_is_downloaded_into_the_claim_before_the_first_pod() -> None:
 def test_a_running_download_is_asked_how_far_it_is() -> None:
     simulation = Simulation(ON_CLAIM)
     simulation.tell_all()
+    simulation.reconcile()
     simulation.reconcile()
     job = simulation.server.of_kind("Job")[0]["metadata"]["name"]
     observed = simulation.observed()
@@ -253,6 +258,7 @@ def test_a_failed_download_says_why_and_is_tried_again_after_a_while() -> None:
 def test_a_download_that_ended_without_a_word_is_told_so() -> None:
     simulation = Simulation(ON_CLAIM)
     simulation.tell_all()
+    simulation.reconcile()
     simulation.reconcile()
     job = simulation.server.of_kind("Job")[0]
     ended = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}]}

@@ -8,12 +8,12 @@ from nightshift.api.fetch import Failed, FetchReason
 from nightshift.api.fetch import Resolved as ModelResolved
 from nightshift.core import children
 from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.observed import ImageAnswer, JobFacts, Observed, PodFacts
 from nightshift.core.planning import ResolveImage
 from nightshift.core.target import (
     IMAGE_ANSWER_SECONDS,
     IMAGE_ATTEMPTS,
-    RETRY_SECONDS,
     Existing,
     New,
     Target,

@@ -13,8 +13,9 @@ import pytest
 from e2e.hub.running import RunningHub
 from nightshift.adapters.hub import Hub
 from nightshift.api.fetch import FetchReason
-from nightshift.fetch.download import LOCK_NAME, PARTIAL_NAME, download
+from nightshift.fetch.download import download
 from nightshift.fetch.manifest import MANIFEST_NAME, complete, read_manifest
+from nightshift.fetch.room import LOCK_NAME, PARTIAL_NAME
 from nightshift.fetch.supervise import Meter
 from tests.fetch.conftest import WEIGHTS, Fetch
 

@@ -12,8 +12,8 @@ import pytest
 
 from e2e.hub.running import RunningHub
 from nightshift.api.fetch import Downloaded, Failed, FetchReason, parse_outcome
-from nightshift.fetch.download import PARTIAL_NAME
 from nightshift.fetch.manifest import complete
+from nightshift.fetch.room import PARTIAL_NAME
 from tests.fetch.conftest import URI, WEIGHTS, Fetch
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from nightshift.api import names
 from nightshift.api.fetch import Progress, to_line
 from nightshift.core.events import EventNote
 from nightshift.core.facts import ImageNotFound, Unknown
-from nightshift.core.target import RETRY_SECONDS
+from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.runtime.records import record_event
 from nightshift.runtime.telemetry import DEPLOYMENT_READY
 from tests.support.api_server import Write, deployment_reference

@@ -23,7 +23,13 @@ ANNOTATION_IMAGE_ID = f"{GROUP}/image-digest"
 """On a ControllerRevision: the digest that its first pod ran, where no registry could be asked before."""
 
 ANNOTATION_MODEL_REQUEST = f"{GROUP}/model-request"
-"""On a resolve Job: the model address and revision it resolves, so that an answer fits its question."""
+"""On a fetch Job: the model address and revision it is asked for, so that an answer fits its question."""
+
+ANNOTATION_CLAIM_UID = f"{GROUP}/claim-uid"
+"""On a download Job: the claim that it downloads into; a later one of the same name is another."""
+
+ANNOTATION_DOWNLOADED = f"{GROUP}/downloaded"
+"""On a cache claim: its uid, and the commits that it holds. With another uid, as after a restore, it says nothing."""
 
 ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
 """On an LLMDeployment, with the value "off": a revision is made even if it does not seem to fit."""

@@ -97,11 +97,17 @@ class ModelCache(Model):
                 "size and storageClassName belong to cache type Claim",
             ),
             (
-                "self.type != 'Claim' || oldSelf.type != 'Claim' || (self.size == oldSelf.size && "
-                "self.accessMode == oldSelf.accessMode && has(self.storageClassName) == has(oldSelf.storageClassName) "
+                "self.type != 'Claim' || oldSelf.type != 'Claim' || !has(self.size) || !has(oldSelf.size) || "
+                "quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
+                "a cache claim cannot shrink; set cache.type to Pod, delete the claim NAME-models once no pod of it "
+                "is left, and ask for the smaller one",
+            ),
+            (
+                "self.type != 'Claim' || oldSelf.type != 'Claim' || (self.accessMode == oldSelf.accessMode && "
+                "has(self.storageClassName) == has(oldSelf.storageClassName) "
                 "&& (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName))",
-                "a cache claim cannot be changed; set cache.type to Pod, delete the claim NAME-models, "
-                "and ask for the new one",
+                "of a cache claim only the size can be changed; set cache.type to Pod, delete the claim NAME-models "
+                "once no pod of it is left, and ask for the new one",
             ),
         )
     )
@@ -118,7 +124,8 @@ class ModelCache(Model):
         default=None,
         max_length=32,
         pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$",
-        description="Size of the claim, such as 20Gi.",
+        description="Size of the claim, such as 20Gi. While the model changes it holds the old and the new one. A "
+        "larger size enlarges the claim, where its storage class allows that (allowVolumeExpansion). No restart.",
     )
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
         default="ReadWriteOnce",

@@ -256,3 +256,14 @@ def refused_object(kind: str, name: str, message: str) -> Cause:
     """The API server refuses an object for good, as it says."""
     remedy = "Correct podTemplate, engine.env or the namespace's policies and quotas."
     return Cause("ObjectRefused", f"The API server refuses {kind} {name}: {message} {remedy}", definite=True)
+
+
+def refused_enlargement(name: str, message: str) -> Cause:
+    """The API server refuses to change a cache claim that exists, as it says."""
+    return Cause(
+        "ModelCacheNotEnlarged",
+        f"The API server refuses to change claim {name}: {message.rstrip('.')}. It can be enlarged where its storage "
+        "class allows volume expansion and the quota has room. For a larger one of another class set model.cache.type "
+        "to Pod, delete the claim once no pod of it is left, and ask for the new one.",
+        definite=True,
+    )

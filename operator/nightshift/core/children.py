@@ -1,13 +1,14 @@
 """The objects that Nightshift makes for a deployment, as whole manifests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import RevisionRecord, RevisionSpec
-from nightshift.core.canonical import short_hash
+from nightshift.api.spec import ModelCache
+from nightshift.core.canonical import canonical_json, short_hash
 from nightshift.core.engine import MODELS_DIRECTORY
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.pod import (
@@ -127,23 +128,18 @@ def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
     }
 
 
-def cache_claim(owner: LLMDeployment) -> Manifest | None:
-    """The claim that keeps downloaded models, where one was asked for."""
-    cache = owner.spec.model.cache
-    if cache is None or cache.type != "Claim":
-        return None
+def cache_claim(owner: LLMDeployment, cache: ModelCache, annotations: Mapping[str, str]) -> Manifest:
+    """The claim that keeps downloaded models, as the cache is to be, with what is noted on it."""
     spec: Manifest = {
         "accessModes": [cache.access_mode],
         "resources": {"requests": {"storage": cache.size}},
     }
     if cache.storage_class_name is not None:
         spec["storageClassName"] = cache.storage_class_name
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": _metadata(owner, names.claim_name(owner.name), names.deployment_labels(owner.name)),
-        "spec": spec,
-    }
+    metadata = _metadata(owner, names.claim_name(owner.name), names.deployment_labels(owner.name))
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
 def controller_revision(
@@ -209,7 +205,6 @@ def _pinned(template: Manifest, image: str) -> Manifest:
 
 def _job(
     owner: LLMDeployment,
-    name: str,
     component: str,
     container: Manifest,
     volumes: list[Manifest],
@@ -217,7 +212,7 @@ def _job(
     placement: Mapping[str, Any],
 ) -> Manifest:
     labels = names.component_labels(owner.name, component)
-    metadata = _metadata(owner, name, labels)
+    metadata = _metadata(owner, "", labels)
     metadata["annotations"] = dict(annotations)
     return {
         "apiVersion": "batch/v1",
@@ -244,6 +239,16 @@ def _job(
     }
 
 
+def _named(job: Manifest, name: Callable[[str, str], str], owner: LLMDeployment, *more: str) -> Manifest:
+    """The Job under a name made of all that its pod is, and more.
+
+    A Job cannot be changed, and a pod that waits for an image or a Secret never fails: under another name the
+    corrected one does not wait behind it.
+    """
+    job["metadata"]["name"] = name(owner.name, short_hash([job["spec"]["template"]["spec"], *more], 8))
+    return job
+
+
 def resolve_job(
     owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig, revision: str | None = None
 ) -> Manifest:
@@ -257,18 +262,14 @@ def resolve_job(
         config: Image and Hub.
         revision: What to resolve; default: what the spec asks for.
     """
-    token = spec.model.token_secret_ref
     revision = revision or spec.model.revision or "main"
-    request = f"{spec.model.uri}@{revision}"
-    name = names.resolve_job_name(
-        owner.name, short_hash([request, token.to_json() if token else None, config.fetch_image], 8)
-    )
     arguments = ["resolve", "--uri", spec.model.uri, "--revision", revision]
     container = fetch_container(names.RESOLVE_CONTAINER, spec, config, arguments, [])
-    annotations = {names.ANNOTATION_MODEL_REQUEST: request}
+    annotations = {names.ANNOTATION_MODEL_REQUEST: f"{spec.model.uri}@{revision}"}
     secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
     placement = {"imagePullSecrets": secrets} if secrets else {}
-    return _job(owner, name, names.COMPONENT_RESOLVE, container, [], annotations, placement)
+    job = _job(owner, names.COMPONENT_RESOLVE, container, [], annotations, placement)
+    return _named(job, names.resolve_job_name, owner)
 
 
 def inspect_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig, pod: Mapping[str, Any]) -> Manifest:
@@ -282,39 +283,49 @@ def inspect_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig
     """
     model = parse_model_uri(spec.model.uri)
     assert isinstance(model, ClaimModel)  # noqa: S101 - only those are asked about
-    name = names.inspect_job_name(owner.name, short_hash([spec.to_sparse_json(), config.fetch_image], 8))
     directory = f"{MODELS_DIRECTORY}/{model.path}".rstrip("/")
     mounts = [{"name": "models", "mountPath": MODELS_DIRECTORY, "readOnly": True}]
     container = fetch_container(names.RESOLVE_CONTAINER, spec, config, ["inspect", "--path", directory], mounts)
     volume = {"name": "models", "persistentVolumeClaim": {"claimName": model.claim, "readOnly": True}}
     annotations = {names.ANNOTATION_MODEL_REQUEST: spec.model.uri}
     placement = {key: pod[key] for key in _PLACEMENT if key in pod}
-    job = _job(owner, name, names.COMPONENT_RESOLVE, container, [volume], annotations, placement)
+    job = _job(owner, names.COMPONENT_RESOLVE, container, [volume], annotations, placement)
     job["spec"]["activeDeadlineSeconds"] = INSPECT_SECONDS
-    return job
+    return _named(job, names.inspect_job_name, owner, canonical_json(spec.to_sparse_json()))
 
 
-def download_job(owner: LLMDeployment, revision: Revision, config: OperatorConfig) -> Manifest:
+def download_request(revision: Revision) -> str:
+    """What a download Job is asked for."""
+    return f"{revision.spec.model.uri}@{revision.resolved.model_revision}"
+
+
+def download_job(
+    owner: LLMDeployment, revision: Revision, config: OperatorConfig, claim_uid: str, room: Sequence[str] = ()
+) -> Manifest:
     """A Job that downloads a revision's model into the cache claim, off the restart path.
 
     It runs where the engines may run, so that the claim's volume comes to lie where they can mount it.
+
+    Args:
+        owner: The deployment.
+        revision: Names the commit, and the pods whose placement it shares.
+        config: Image and Hub.
+        claim_uid: The very claim: one of the same name that is made later is empty.
+        room: Arguments that say which directories may go.
     """
-    spec, resolved = revision.spec, revision.resolved
-    request = f"{spec.model.uri}@{resolved.model_revision}"
     claim, pod = names.claim_name(owner.name), revision.record.pod_template["spec"]
     container = fetch_container(
         names.DOWNLOAD_CONTAINER,
-        spec,
+        revision.spec,
         config,
-        download_arguments(spec, resolved),
-        [{"name": "models", "mountPath": "/models"}],
+        [*download_arguments(revision.spec, revision.resolved), *room],
+        [{"name": "models", "mountPath": MODELS_DIRECTORY}],
     )
-    return _job(
-        owner,
-        names.download_job_name(owner.name, short_hash(request, 8)),
-        names.COMPONENT_DOWNLOAD,
-        container,
-        [{"name": "models", "persistentVolumeClaim": {"claimName": claim}}],
-        {names.ANNOTATION_MODEL_REQUEST: request},
-        {key: pod[key] for key in _PLACEMENT if key in pod},
-    )
+    annotations = {
+        names.ANNOTATION_MODEL_REQUEST: download_request(revision),
+        names.ANNOTATION_CLAIM_UID: claim_uid,
+    }
+    volume = {"name": "models", "persistentVolumeClaim": {"claimName": claim}}
+    placement = {key: pod[key] for key in _PLACEMENT if key in pod}
+    job = _job(owner, names.COMPONENT_DOWNLOAD, container, [volume], annotations, placement)
+    return _named(job, names.download_job_name, owner, claim_uid)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from nightshift.api import names
 from nightshift.core import children
 from nightshift.core.canonical import difference, short_hash
+from nightshift.core.cause import Cause
+from nightshift.core.causes import refused_enlargement, refused_object
 from nightshift.core.observed import Observed, is_orphan
 from nightshift.core.planning import Apply, Delete
 
@@ -18,17 +20,17 @@ def changes(manifests: Iterable[children.Manifest], observed: Observed) -> tuple
     for manifest in manifests:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         live = observed.live.get((kind, name))
-        stamped = _stamp(manifest)
+        marked = stamped(manifest)
         if live is None:
-            found.append(Apply(stamped, f"Creating {kind} {name}.", create=True))
+            found.append(Apply(marked, f"Creating {kind} {name}.", create=True))
         elif kind not in _MADE_ONCE or is_orphan(live):
-            where = difference(manifest, live) or difference(stamped, live)
+            where = difference(manifest, live) or difference(marked, live)
             if where:
-                found.append(Apply(stamped, f"Correcting {kind} {name} at {where}.", create=False))
+                found.append(Apply(marked, f"Correcting {kind} {name} at {where}.", create=False))
     return tuple(found)
 
 
-def _stamp(manifest: children.Manifest) -> children.Manifest:
+def stamped(manifest: children.Manifest) -> children.Manifest:
     """The manifest with the hash of itself, by which a field that is no longer desired is noticed."""
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), names.ANNOTATION_APPLIED: short_hash(manifest)}
@@ -39,3 +41,11 @@ def deletion(observed: Observed, kind: str, name: str, api_version: str, reason:
     """The deletion of exactly the object that was observed."""
     metadata = observed.live[(kind, name)]["metadata"]
     return Delete(api_version, kind, name, metadata["uid"], metadata["resourceVersion"], reason)
+
+
+def refused(item: Apply, message: str) -> Cause:
+    """What the API server's refusal of a write means, as it says."""
+    kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
+    if kind == "PersistentVolumeClaim" and not item.create:
+        return refused_enlargement(name, message)
+    return refused_object(kind, name, message)

@@ -119,6 +119,8 @@ class JobFacts:
     failed: bool
     finished_at: str | None
     annotations: Mapping[str, str]
+    component: str = ""
+    """What it is for, by its label."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,7 @@ def job_facts(raw: Mapping[str, Any]) -> JobFacts:
         failed="Failed" in conditions,
         finished_at=ended.get("lastTransitionTime"),
         annotations=raw["metadata"].get("annotations") or {},
+        component=(raw["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""),
     )
 
 

@@ -8,17 +8,19 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
 from nightshift.core.adoption import adopted_revisions
+from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.canonical import difference
-from nightshift.core.causes import Cause, job_cause
+from nightshift.core.causes import Cause
+from nightshift.core.download import missing_beside, supply
+from nightshift.core.fetch_jobs import superseded
 from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
-from nightshift.core.planning import Apply, Plan, ReadProgress
-from nightshift.core.progress import PROGRESS_SECONDS, progress_sentence
+from nightshift.core.planning import Apply, Plan, sooner
 from nightshift.core.questions import engine_log_requests
 from nightshift.core.revisions import Revision, newest
 from nightshift.core.serving import serve
-from nightshift.core.target import RETRY_SECONDS, New, Waiting, choose, retry_job
+from nightshift.core.target import New, Waiting, choose
 
 
 def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
@@ -41,10 +43,13 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
         return _paused(deployment, observed, config, now)
     access = (*adopted_revisions(deployment, observed), *changes(_access(deployment, config), observed))
     target = choose(deployment, observed, config, now)
+    larger = enlargement(deployment, observed)
     if isinstance(target, Waiting):
+        unwanted = superseded(observed, target.job) if target.job is not None else ()
+        claim = claim_changes(deployment, observed)
         return Plan(
-            apply=(*access, *target.apply, *_kept(deployment, observed)),
-            delete=target.delete,
+            apply=(*access, *claim, *target.apply, *_kept(deployment, observed), *larger),
+            delete=(*target.delete, *unwanted),
             requests=target.requests,
             requeue_after=target.requeue_after,
             notes=(target.note,) if target.note else (),
@@ -53,11 +58,22 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
     revision = target.revision
     stored = Apply(revision.manifest, f"Storing revision {revision.hash}.", create=True)
     storing = (stored,) if isinstance(target, New) else _restated(deployment, revision, observed)
-    fetching = _download(deployment, revision, observed, config, now)
-    if fetching is not None:
-        kept = _kept(deployment, observed)
-        return replace(fetching, apply=(*access, *storing, *fetching.apply, *kept), target=revision)
-    return serve(deployment, revision, observed, (*access, *storing))
+    supplied = supply(deployment, revision, observed, config, now)
+    before = (*access, *claim_changes(deployment, observed, supplied.commits), *storing)
+    fetching, unwanted = supplied.plan, () if isinstance(target, New) else superseded(observed, None)
+    if not supplied.there and observed.replica_set(revision.hash) is None:
+        apply = (*before, *fetching.apply, *_kept(deployment, observed), *larger)
+        return replace(fetching, apply=apply, delete=(*fetching.delete, *unwanted), target=revision)
+    served = serve(deployment, revision, observed, (*before, *fetching.apply))
+    return replace(
+        served,
+        apply=(*served.apply, *larger),
+        delete=(*served.delete, *fetching.delete, *unwanted),
+        requests=(*served.requests, *fetching.requests),
+        requeue_after=sooner(served.requeue_after, fetching.requeue_after),
+        notes=(*served.notes, *fetching.notes),
+        blocker=served.blocker or missing_beside(supplied, revision, deployment),
+    )
 
 
 def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
@@ -97,13 +113,11 @@ def _kept(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:
 
 
 def _access(deployment: LLMDeployment, config: OperatorConfig) -> list[children.Manifest]:
-    claim = children.cache_claim(deployment)
     return [
         children.service_account(deployment),
         children.network_policy(deployment, config),
         children.service(deployment),
         children.disruption_budget(deployment),
-        *([claim] if claim else []),
     ]
 
 
@@ -133,32 +147,3 @@ def _running_digest(revision: Revision, observed: Observed) -> str | None:
         if found and digest.startswith("sha256:"):
             return digest
     return None
-
-
-def _download(
-    deployment: LLMDeployment, revision: Revision, observed: Observed, config: OperatorConfig, now: datetime
-) -> Plan | None:
-    """For a cache claim: have the model downloaded before the revision's first pod. None when it is there."""
-    cache = revision.spec.model.cache
-    if cache is None or cache.type != "Claim" or observed.replica_set(revision.hash) is not None:
-        return None
-    manifest = children.download_job(deployment, revision, config)
-    name = manifest["metadata"]["name"]
-    job = next((job for job in observed.jobs if job.name == name), None)
-    if job is None:
-        reason = f"Downloading {revision.spec.model.uri} into claim {names.claim_name(deployment.name)}."
-        return Plan(apply=(Apply(manifest, reason, create=True),), notes=(reason,))
-    if job.succeeded:
-        return None
-    cause = job_cause(observed, name)
-    if job.failed:
-        fallback = Cause("ModelDownloadFailed", f"Job {name} ended without an answer.", definite=False)
-        return Plan(
-            delete=retry_job(observed, name, job.finished_at, now),
-            requeue_after=RETRY_SECONDS / 2,
-            blocker=cause or fallback,
-        )
-    pods = [pod for pod in observed.pods if pod.job == name and pod.phase == "Running"]
-    requests = tuple(ReadProgress(pod.name, names.DOWNLOAD_CONTAINER) for pod in pods)
-    note = next((progress_sentence(pod, observed) for pod in pods), f"Waiting for Job {name} to start.")
-    return Plan(requests=requests, requeue_after=PROGRESS_SECONDS, notes=(note,), blocker=cause)

@@ -107,3 +107,8 @@ class Plan:
     """How many of the ready engines hang."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
+
+
+def sooner(first: float | None, second: float | None) -> float | None:
+    """The earlier of two appointments, where there are any."""
+    return min((item for item in (first, second) if item is not None), default=None)

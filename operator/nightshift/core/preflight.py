@@ -50,6 +50,7 @@ class Asking:
     apply: tuple[Apply, ...]
     note: str
     requeue_after: float
+    job: str
 
 
 Preflight: TypeAlias = Passed | Asking | Cause
@@ -157,11 +158,11 @@ def _facts(
     job = next((job for job in observed.jobs if job.name == name), None)
     note = f"Reading what {wanted.model.uri} is, to see whether it fits."
     if job is None:
-        return Asking((Apply(manifest, note, create=True),), note, float(children.INSPECT_SECONDS))
+        return Asking((Apply(manifest, note, create=True),), note, float(children.INSPECT_SECONDS), name)
     left = _seconds_left(observed, name, now)
     if job.failed or job.succeeded or left <= 0 or job_cause(observed, name) is not None:
         return None
-    return Asking((), note, left)
+    return Asking((), note, left, name)
 
 
 def _known(wanted: RevisionSpec, resolved: Resolved, observed: Observed) -> ModelFacts | None:

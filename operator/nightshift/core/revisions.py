@@ -80,7 +80,8 @@ def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | No
 
     Both sides are compared with today's defaults filled in, so that a field or default that a newer
     operator brings does not make a new revision of what serves. Nor does writing down what is so anyway: the
-    default branch or cache, an empty podTemplate, the version or image that the revision runs.
+    default branch or cache, an empty podTemplate, the version or image that the revision runs. Nor does the size of
+    a cache claim, which pods mount as it is.
     """
     meant = _meant(wanted)
     matching = [revision for revision in revisions if _meant(revision.spec) == _as_pinned(meant, revision)]
@@ -90,7 +91,7 @@ def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | No
 def _meant(spec: RevisionSpec) -> RevisionSpec:
     """A spec without what says nothing."""
     model, empty = spec.model, spec.pod_template == PodTemplate()
-    cache = None if model.cache == ModelCache() else model.cache
+    cache = None if model.cache in (None, ModelCache()) else model.cache.model_copy(update={"size": None})
     branch = None if model.revision == DEFAULT_MODEL_REVISION else model.revision
     model = model.model_copy(update={"cache": cache, "revision": branch})
     return spec.model_copy(update={"model": model, "pod_template": None if empty else spec.pod_template})

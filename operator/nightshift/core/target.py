@@ -13,6 +13,7 @@ from nightshift.api.revision import Resolved, RevisionSpec
 from nightshift.core import children, preflight
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.fetch_jobs import RETRY_SECONDS, retry_job
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.observed import Observed, image_key
 from nightshift.core.planning import Apply, Delete, ResolveImage
@@ -25,7 +26,6 @@ IMAGE_ATTEMPTS = 3
 IMAGE_ANSWER_SECONDS = 600.0
 """A registry's answer is used for so long; a revision that is made later asks again, and is pinned then."""
 
-RETRY_SECONDS = 60.0
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
@@ -53,6 +53,8 @@ class Waiting:
     requeue_after: float | None = None
     blocker: Cause | None = None
     note: str = ""
+    job: str | None = None
+    """The Job whose answer is awaited, where it is one."""
 
 
 Target: TypeAlias = Existing | New | Waiting
@@ -81,7 +83,7 @@ def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig
         return model
     fits = preflight.check(deployment, wanted, model, observed, config, now)
     if isinstance(fits, preflight.Asking):
-        return Waiting(apply=fits.apply, requeue_after=fits.requeue_after, note=fits.note)
+        return Waiting(apply=fits.apply, requeue_after=fits.requeue_after, note=fits.note, job=fits.job)
     if isinstance(fits, Cause):
         return Waiting(blocker=fits)
     return New(_revision(deployment, wanted, model, observed, config, fits.facts))
@@ -154,27 +156,16 @@ def _model(
     job = next((job for job in observed.jobs if job.name == name), None)
     if job is None:
         reason = f"Resolving revision {wanted.model.revision or 'main'} of {wanted.model.uri} to a commit."
-        return Waiting(apply=(Apply(manifest, reason, create=True),), note=reason)
+        return Waiting(apply=(Apply(manifest, reason, create=True),), note=reason, job=name)
     for pod in observed.pods:
         if pod.job == name and isinstance(pod.outcome, ModelResolved):
             return resolved.model_copy(update={"model_revision": pod.outcome.sha})
     cause = job_cause(observed, name)
     if not (job.failed or job.succeeded):
-        return Waiting(blocker=cause, note=f"Waiting for Job {name} to resolve the model's revision.")
+        return Waiting(blocker=cause, note=f"Waiting for Job {name} to resolve the model's revision.", job=name)
     return Waiting(
         delete=retry_job(observed, name, job.finished_at, now),
         requeue_after=RETRY_SECONDS / 2,
         blocker=cause or Cause("ModelResolveFailed", f"Job {name} ended without an answer.", definite=False),
+        job=name,
     )
-
-
-def retry_job(observed: Observed, name: str, finished_at: str | None, now: datetime) -> tuple[Delete, ...]:
-    """Delete a failed Job once its retry is due, so that the next plan makes it anew."""
-    live = observed.live.get(("Job", name))
-    if live is None or finished_at is None:
-        return ()
-    if now < datetime.fromisoformat(finished_at) + timedelta(seconds=RETRY_SECONDS):
-        return ()
-    metadata = live["metadata"]
-    reason = f"Job {name} failed and is tried again."
-    return (Delete("batch/v1", "Job", name, metadata["uid"], metadata["resourceVersion"], reason),)

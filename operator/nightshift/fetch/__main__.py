@@ -76,6 +76,7 @@ def _run(arguments: argparse.Namespace, token: str) -> FetchOutcome:
     from nightshift.adapters.hub import Hub
     from nightshift.fetch.download import download
     from nightshift.fetch.resolve import resolve
+    from nightshift.fetch.room import Room
     from nightshift.fetch.supervise import supervise
 
     repository = arguments.uri.repository
@@ -88,9 +89,10 @@ def _run(arguments: argparse.Namespace, token: str) -> FetchOutcome:
             limit_seconds=arguments.deadline_seconds,
             report=_report,
         )
+    room = None if arguments.in_use is None else Room(arguments.in_use, arguments.kept)
     try:
         return supervise(
-            lambda meter: download(hub, repository, arguments.sha, arguments.to, meter),
+            lambda meter: download(hub, repository, arguments.sha, arguments.to, meter, room=room),
             limit_seconds=arguments.stall_seconds,
             report=_report,
         )
@@ -140,10 +142,12 @@ def _keep_adapters(arguments: argparse.Namespace, token: str) -> int:
 
 
 def _cache_failure(error: OSError) -> Failed:
+    from nightshift.fetch.download import CACHE_REMEDY
+
     if error.errno in _FULL:
         return Failed(
             reason=FetchReason.MODEL_CACHE_FULL,
-            message="The model's cache is full; enlarge spec.model.cache or choose a smaller model.",
+            message=f"The model's cache is full; {CACHE_REMEDY}.",
         )
     return Failed(
         reason=FetchReason.MODEL_CACHE_UNUSABLE,
@@ -187,6 +191,12 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument(
         "--stall-seconds", type=_positive, default=600.0, help="give up after so long without a byte (default: 600)"
     )
+    download.add_argument(
+        "--in-use", type=_commits, help="commits beside it that are never removed; without this none is"
+    )
+    download.add_argument(
+        "--kept", type=_commits, default=frozenset(), help="commits beside it that go only where room is short"
+    )
     resolve_adapter = commands.add_parser("resolve-adapter", parents=[common], help="name the commit of an adapter")
     resolve_adapter.add_argument("--revision", default="main", help="branch, tag or commit (default: main)")
     resolve_adapter.add_argument("--deadline-seconds", type=_positive, default=60.0, help="give up after (default: 60)")
@@ -212,6 +222,10 @@ def _commit(text: str) -> str:
     if not _SHA.fullmatch(text):
         raise argparse.ArgumentTypeError("not a full commit id")
     return text
+
+
+def _commits(text: str) -> frozenset[str]:
+    return frozenset(_commit(item) for item in text.split(",") if item)
 
 
 def _positive(text: str) -> float:

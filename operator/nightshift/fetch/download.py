@@ -4,8 +4,6 @@ In the directory: finished files under their own names, unfinished ones below `.
 and the manifest, which is written last. Any file that is there already is kept if its content is right.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import queue
@@ -30,12 +28,17 @@ from nightshift.fetch.manifest import (
     sync_directory,
     write_atomically,
 )
+from nightshift.fetch.room import LOCK_NAME, PARTIAL_NAME, Room, try_lock
 from nightshift.fetch.select import select
 from nightshift.fetch.supervise import Cancelled, Meter, Phase, retrying
 
-LOCK_NAME = ".nightshift-lock"
-PARTIAL_NAME = ".nightshift-partial"
 PLAN_NAME = "plan.json"
+
+CACHE_REMEDY = (
+    "with cache type Claim raise spec.model.cache.size (during a change of the model it holds both the old and the new "
+    "one), with type Pod use nodes with more disk, or choose a smaller model"
+)
+"""What helps where the cache is full."""
 
 CONNECTIONS = 4
 """Files read from the Hub at the same time."""
@@ -46,7 +49,6 @@ _SYNC_BYTES = 256 * 1024 * 1024
 longer than a download may stand still."""
 
 _LOCK_POLL_SECONDS = 0.2
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 _PATHS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
 
@@ -54,8 +56,25 @@ Choice: TypeAlias = Callable[[str, Iterable[HubFile]], tuple[HubFile, ...]]
 """Of a repository's files, those to fetch; raises HubRefused where there are none."""
 
 
-def download(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter, choose: Choice = select) -> Downloaded:
+def download(
+    hub: Hub,
+    repository: str,
+    sha: str,
+    directory: Path,
+    meter: Meter,
+    choose: Choice = select,
+    room: Room | None = None,
+) -> Downloaded:
     """Fetch a commit, unless the directory holds all of it.
+
+    Args:
+        hub: Where from.
+        repository: Which model.
+        sha: Its commit.
+        directory: Where to.
+        meter: Told of the progress.
+        choose: Which files.
+        room: What may go to make room for it; None where nothing may.
 
     Raises:
         HubRefused: It cannot be had, or its content is not what the Hub lists.
@@ -67,18 +86,20 @@ def download(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter,
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory, meter):
             try:
-                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose)
+                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose, room)
             except FileNotFoundError:
                 # Where locks do nothing, another download that was first has cleared up: look again.
-                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose)
+                manifest = complete(directory, sha) or _fetch(hub, repository, sha, directory, meter, choose, room)
     return manifest.outcome()
 
 
-def _fetch(hub: Hub, repository: str, sha: str, directory: Path, meter: Meter, choose: Choice) -> Manifest:
+def _fetch(
+    hub: Hub, repository: str, sha: str, directory: Path, meter: Meter, choose: Choice, room: Room | None
+) -> Manifest:
     meter.phase = Phase.ASKING
     files = choose(repository, retrying(meter, lambda: hub.list_files(repository, sha)))
     _clear_way(directory, [file.path for file in files])
-    _check_space(directory, files)
+    _check_space(directory, files, room)
     meter.phase = Phase.DOWNLOADING
     meter.expect(files=len(files), size=sum(file.size for file in files))
     done = _in_parallel(files, lambda file: _fetch_file(hub, repository, sha, directory, file, meter))
@@ -95,7 +116,7 @@ def _locked(directory: Path, meter: Meter) -> Iterator[None]:
     with (directory / LOCK_NAME).open("a") as lock:
         meter.phase = Phase.WAITING
         seen = -1
-        while not _try_lock(lock.fileno()):
+        while not try_lock(lock.fileno()):
             size = _bytes_on_disk(directory)
             if size != seen:
                 seen = size
@@ -103,19 +124,6 @@ def _locked(directory: Path, meter: Meter) -> Iterator[None]:
             meter.pause(_LOCK_POLL_SECONDS)
         meter.touch()
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # Without locks two downloads cost twice the traffic, no more: both write the same bytes to the
-        # same places, and a file gets its name after it was verified.
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 def _bytes_on_disk(directory: Path) -> int:
@@ -146,16 +154,21 @@ def _clear_way(directory: Path, paths: list[str]) -> None:
             stale.unlink(missing_ok=True)
 
 
-def _check_space(directory: Path, files: Sequence[HubFile]) -> None:
+def _check_space(directory: Path, files: Sequence[HubFile], room: Room | None) -> None:
     present = sum(file.size for file in files if has_size(directory / file.path, file.size))
     partial = sum(_size(_partial_path(directory, file)) for file in files)
     missing = sum(file.size for file in files) - present - partial
-    free = shutil.disk_usage(directory).free
-    if missing > free:
+
+    def enough() -> bool:
+        return missing <= shutil.disk_usage(directory).free
+
+    if room is not None:
+        room.clear(directory)
+    if not (enough() if room is None else room.make(directory, enough)):
+        free = shutil.disk_usage(directory).free
         raise HubRefused(
             FetchReason.MODEL_CACHE_FULL,
-            f"The model needs {_gibibytes(missing)} more and its cache has {_gibibytes(free)} free; "
-            "enlarge spec.model.cache or choose a smaller model.",
+            f"The model needs {_gibibytes(missing)} more and its cache has {_gibibytes(free)} free; {CACHE_REMEDY}.",
         )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from nightshift.adapters.kube import Kube, KubeError, Reference, reference
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
-from nightshift.core.causes import Cause, name_taken, refused_object, still_leaving
+from nightshift.core.causes import Cause, name_taken, still_leaving
+from nightshift.core.objects import refused
 from nightshift.core.observed import is_left_over, is_owned
 from nightshift.core.planning import Apply, Delete, Plan
 from nightshift.runtime.cache import Cache
@@ -39,7 +40,7 @@ async def execute(plan: Plan, deployment: LLMDeployment, kube: Kube, cache: Cach
         except KubeError as error:
             if error.transient:
                 raise
-            cause = refused_object(item.manifest["kind"], item.manifest["metadata"]["name"], error.message)
+            cause = refused(item, error.message)
         if cause is not None:
             logger.warning("%s: %s", where, cause.message)
             return Outcome(writes, cause)

@@ -15,11 +15,11 @@ from nightshift.api.status import Status
 from nightshift.core.adoption import adoption_message
 from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
 from nightshift.core.events import EventNote, events, hung_notes
+from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.observed import Observed, observe
 from nightshift.core.plan import plan
 from nightshift.core.planning import Plan, ReadEngineLog, ResolveImage
 from nightshift.core.status import refused_status, status
-from nightshift.core.target import RETRY_SECONDS
 from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
