@@ -8,11 +8,11 @@ from nightshift.api import names
 from nightshift.api.fetch import Downloaded, Failed, FetchReason, Progress
 from nightshift.core.facts import Unknown
 from nightshift.core.fetch_jobs import RETRY_SECONDS
+from nightshift.core.images import IMAGE_ATTEMPTS
 from nightshift.core.observed import ImageAnswer, Observed
 from nightshift.core.plan import plan
 from nightshift.core.planning import Plan, ReadProgress
 from nightshift.core.progress import PROGRESS_SECONDS, progress_sentence
-from nightshift.core.target import IMAGE_ATTEMPTS
 from tests.support.builders import (
     DIGEST,
     HUB_MODEL,

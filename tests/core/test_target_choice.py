@@ -9,11 +9,10 @@ from nightshift.api.fetch import Resolved as ModelResolved
 from nightshift.core import children
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.fetch_jobs import RETRY_SECONDS
+from nightshift.core.images import IMAGE_ANSWER_SECONDS, IMAGE_ATTEMPTS
 from nightshift.core.observed import ImageAnswer, JobFacts, Observed, PodFacts
 from nightshift.core.planning import ResolveImage
 from nightshift.core.target import (
-    IMAGE_ANSWER_SECONDS,
-    IMAGE_ATTEMPTS,
     Existing,
     New,
     Target,
@@ -51,8 +50,8 @@ def waiting(spec: dict[str, Any], observed: Observed) -> Waiting:
     return found
 
 
-def answered(answer: Known[str] | ImageNotFound | Unknown, *, attempts: int = 1, ago: float = 0.0) -> Observed:
-    return Observed(images={IMAGE: ImageAnswer(answer, attempts, NOW - timedelta(seconds=ago))})
+def answered(answer: Known[str] | ImageNotFound | Unknown, *, silences: int = 1, ago: float = 0.0) -> Observed:
+    return Observed(images={IMAGE: ImageAnswer(answer, silences, NOW - timedelta(seconds=ago))})
 
 
 def test_a_revision_of_history_that_fits_is_taken_without_asking_anyone() -> None:
@@ -88,12 +87,12 @@ SILENT = Unknown("registry.example does not answer.")
             answered(Known(DIGEST, NOW), ago=IMAGE_ANSWER_SECONDS + 1), ASK, 1.0, None, id="an old answer is asked anew"
         ),
         pytest.param(answered(SILENT, ago=1), (), 1.0, None, id="no answer: it is asked again, but not at once"),
-        pytest.param(answered(SILENT, ago=2), ASK, 0.5, None, id="no answer two seconds ago: it is asked again"),
+        pytest.param(answered(SILENT, ago=2), ASK, 1.0, None, id="no answer two seconds ago: it is asked again"),
         pytest.param(
-            answered(SILENT, attempts=2, ago=1), (), 3.0, None, id="no second answer: it is asked later still"
+            answered(SILENT, silences=2, ago=1), (), 3.0, None, id="no second answer: it is asked later still"
         ),
         pytest.param(
-            answered(SILENT, attempts=9, ago=IMAGE_ANSWER_SECONDS + 1),
+            answered(SILENT, silences=9, ago=IMAGE_ANSWER_SECONDS + 1),
             ASK,
             1.0,
             None,
@@ -116,7 +115,7 @@ def test_waiting_for_the_images_digest(
     ("observed", "digest"),
     [
         pytest.param(answered(Known(OTHER_DIGEST, NOW)), OTHER_DIGEST, id="the registry's answer pins the image"),
-        pytest.param(answered(SILENT, attempts=IMAGE_ATTEMPTS), None, id="a silent registry leaves the tag"),
+        pytest.param(answered(SILENT, silences=IMAGE_ATTEMPTS), None, id="a silent registry leaves the tag"),
     ],
 )
 def test_a_new_revision_is_made_with_what_the_registry_said(observed: Observed, digest: str | None) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from nightshift.adapters.kube import Object
 from nightshift.api import names
-from nightshift.core import target
+from nightshift.core import images, target
 from nightshift.runtime.leadership import Leadership
 from tests.sim import test_stories
 from tests.support.api_server import ApiServer
@@ -55,7 +55,8 @@ STORIES: dict[str, Story] = {
 @pytest.fixture(autouse=True)
 def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that does not answer is asked again after seconds, for which a story does not wait."""
-    monkeypatch.setattr(target, "IMAGE_ATTEMPTS", 1)
+    for module in (images, target):
+        monkeypatch.setattr(module, "IMAGE_ATTEMPTS", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,6 @@
+import asyncio
+from datetime import datetime, timedelta
+
 import pytest
 
 from nightshift.adapters.kube import KubeError
@@ -5,6 +8,7 @@ from nightshift.api import names
 from nightshift.api.fetch import Progress, to_line
 from nightshift.core.engine_log import EngineFailure, FailureKind
 from nightshift.core.facts import Known, Unknown
+from nightshift.core.images import IMAGE_ANSWER_SECONDS
 from nightshift.core.observed import EngineLog
 from nightshift.core.planning import ReadEngineLog, ReadProgress, ResolveImage
 from nightshift.runtime.lookout import Lookout
@@ -34,23 +38,55 @@ def kube() -> FakeKube:
     return FakeKube(ApiServer())
 
 
+class Clock:
+    """The time that a test says."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
 @pytest.fixture
-def lookups(kube: FakeKube, registry: FakeRegistry) -> Lookups:
-    return Lookups(kube, registry, Lookout(FakeEngines()))
+def clock() -> Clock:
+    return Clock()
 
 
-async def test_answers_of_registries_are_kept_with_the_number_of_attempts(
-    lookups: Lookups, registry: FakeRegistry
+@pytest.fixture
+def lookups(kube: FakeKube, registry: FakeRegistry, clock: Clock) -> Lookups:
+    return Lookups(kube, registry, Lookout(FakeEngines()), clock)
+
+
+async def test_silences_are_counted_until_a_registry_answers(
+    lookups: Lookups, registry: FakeRegistry, clock: Clock
 ) -> None:
     registry.answer = Unknown("no answer")
     await lookups.ask("ml", QUESTION)
+    clock.pass_by(2)
     await lookups.ask("ml", QUESTION)
-    assert lookups.images[IMAGE].attempts == 2
-    assert isinstance(lookups.images[IMAGE].answer, Unknown)
+    assert lookups.images[IMAGE].silences == 2
     registry.answer = Known(DIGEST, NOW)
+    clock.pass_by(4)
     await lookups.ask("ml", QUESTION)
     assert lookups.images[IMAGE].answer == Known(DIGEST, NOW)
-    assert registry.asked == [("registry.example/vllm", "v0.32.0")] * 3
+    registry.answer = Unknown("no answer")
+    clock.pass_by(IMAGE_ANSWER_SECONDS)
+    await lookups.ask("ml", QUESTION)
+    assert lookups.images[IMAGE].silences == 1, "one hiccup is not the fourth"
+    assert registry.asked == [("registry.example/vllm", "v0.32.0")] * 4
+
+
+async def test_many_deployments_ask_a_registry_once_and_its_silence_is_one(
+    lookups: Lookups, registry: FakeRegistry
+) -> None:
+    registry.answer = Unknown("no answer")
+    await asyncio.gather(*(lookups.ask(f"team-{number}", QUESTION) for number in range(20)))
+    assert len(registry.asked) == 1
+    assert lookups.images[IMAGE].silences == 1
 
 
 async def test_the_last_line_of_progress_counts(lookups: Lookups, kube: FakeKube) -> None:

@@ -72,7 +72,7 @@ class Harness:
                 self.cache.put_child(kind, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
-        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines, self.clock))
+        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines, self.clock), self.clock)
         self.reconciler = Reconciler(self.config, self.kube, self.cache, self.lookups, now=self.clock)
         self.dirty = True
 

@@ -18,10 +18,11 @@ ObjectKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What came of asking a registry for a tag's digest, and how often it was asked."""
+    """What came of asking a registry for a tag's digest."""
 
     answer: Known[str] | ImageNotFound | Unknown
-    attempts: int
+    silences: int
+    """How often it did not answer, one time after another, until now."""
     at: datetime
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 from nightshift.api.config import OperatorConfig
@@ -14,17 +14,12 @@ from nightshift.core import children, preflight
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.fetch_jobs import RETRY_SECONDS, retry_job
+from nightshift.core.images import IMAGE_ATTEMPTS, ask_again
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.observed import Observed, image_key
 from nightshift.core.planning import Apply, Delete, ResolveImage
 from nightshift.core.pod import image_tag
 from nightshift.core.revisions import Revision, build, candidate, carried, find, newest, revision_spec
-
-IMAGE_ATTEMPTS = 3
-"""A registry that did not answer so often is taken as none: then the tag identifies the image."""
-
-IMAGE_ANSWER_SECONDS = 600.0
-"""A registry's answer is used for so long; a revision that is made later asks again, and is pinned then."""
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
@@ -111,31 +106,21 @@ def _image(resolved: Resolved, observed: Observed, now: datetime) -> Resolved | 
     tag = image_tag(resolved.engine_version)
     found = observed.images.get(image_key(resolved.engine_image, tag))
     ask = (ResolveImage(resolved.engine_image, tag),)
-    if found is None or now - found.at > timedelta(seconds=IMAGE_ANSWER_SECONDS):
-        note = f"Asking the registry for the digest of {resolved.engine_image}:{tag}."
+    due = ask_again(found) if found is not None else now
+    if found is None or (due <= now and not isinstance(found.answer, ImageNotFound)):
+        what = f"{resolved.engine_image}:{tag}"
+        again = isinstance(found.answer, Unknown) if found is not None else False
+        note = f"Asking the registry {'again ' if again else ''}for the digest of {what}."
         return Waiting(requests=ask, requeue_after=1.0, note=note)
+    wait = max(0.5, (due - now).total_seconds())
     if isinstance(found.answer, Known):
         return resolved.model_copy(update={"image_digest": found.answer.value})
     if isinstance(found.answer, ImageNotFound):
-        due = found.at + timedelta(seconds=RETRY_SECONDS)
         cause = Cause("ImagePullFailed", found.answer.message, definite=True)
-        return Waiting(
-            requests=ask if now >= due else (),
-            requeue_after=max(1.0, (due - now).total_seconds()),
-            blocker=cause,
-        )
-    if found.attempts < IMAGE_ATTEMPTS:
-        due = found.at + timedelta(seconds=2.0**found.attempts)
-        return Waiting(
-            requests=ask if now >= due else (),
-            requeue_after=max(0.5, (due - now).total_seconds()),
-            note=f"Asking the registry again: {_why(found.answer)}",
-        )
+        return Waiting(requests=ask if due <= now else (), requeue_after=max(1.0, wait), blocker=cause)
+    if found.silences < IMAGE_ATTEMPTS:
+        return Waiting(requeue_after=wait, note=f"Asking the registry again: {found.answer.reason}")
     return resolved
-
-
-def _why(answer: Unknown) -> str:
-    return answer.reason
 
 
 def _model(

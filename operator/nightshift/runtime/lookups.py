@@ -1,7 +1,9 @@
 """Asking outside systems for what a plan requested, and keeping the answers until they are used."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -9,6 +11,7 @@ from nightshift.adapters.kube import Kube, KubeError
 from nightshift.api.fetch import Progress, parse_progress
 from nightshift.core.engine_log import engine_failure
 from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.images import answered, ask_again
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
 from nightshift.core.planning import AskEngine, ReadEngineLog, ReadProgress, Request, ResolveImage
 from nightshift.runtime.lookout import Lookout
@@ -30,12 +33,20 @@ class Registry(Protocol):
 class Lookups:
     """Answers by question. Losing them costs a question, nothing else."""
 
-    def __init__(self, kube: Kube, registry: Registry, lookout: Lookout) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        registry: Registry,
+        lookout: Lookout,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.lookout = lookout
         """Watches the engines."""
         self._kube = kube
         self._registry = registry
+        self._now = now
         self._images: dict[str, ImageAnswer] = {}
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._progress: dict[tuple[str, str], Progress] = {}
         self._engine_logs: dict[tuple[str, str], EngineLog] = {}
 
@@ -70,10 +81,14 @@ class Lookups:
             await self._read_progress(namespace, request)
 
     async def _resolve(self, request: ResolveImage) -> None:
-        answer = await self._registry.resolve_digest(request.repository, request.tag)
+        """Ask once, however many deployments want to know the same at the same time."""
         key = image_key(request.repository, request.tag)
-        attempts = self._images[key].attempts + 1 if key in self._images else 1
-        self._images[key] = ImageAnswer(answer, attempts, datetime.now(UTC))
+        async with self._asking[key]:
+            known = self._images.get(key)
+            if known is not None and self._now() < ask_again(known):
+                return
+            answer = await self._registry.resolve_digest(request.repository, request.tag)
+            self._images[key] = answered(known, answer, self._now())
         if isinstance(answer, Unknown):
             logger.info("Digest of %s is unknown: %s", key, answer.reason)
 
