@@ -29,7 +29,11 @@ from nightshift.api import names
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SERVICE = Reference("v1", "Service", "ml", "bot")
-MANIFEST = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "bot-r1", "namespace": "ml"}}
+MANIFEST = {
+    "apiVersion": "apps/v1",
+    "kind": "ReplicaSet",
+    "metadata": {"name": "bot-r1", "namespace": "ml"},
+}
 
 
 class FakeApi:
@@ -112,16 +116,13 @@ def test_every_kind_that_is_watched_has_a_resource_name() -> None:
     assert reference(MANIFEST) == Reference("apps/v1", "ReplicaSet", "ml", "bot-r1")
 
 
-async def test_get_reads_an_object(api: FakeApi, client: KubeClient) -> None:
+async def test_get_reads_an_object_and_none_where_there_is_none(api: FakeApi, client: KubeClient) -> None:
     api.says({"metadata": {"name": "bot"}})
     assert await client.get(SERVICE) == {"metadata": {"name": "bot"}}
     request = api.requests[0]
     assert (request.method, request.path_qs) == ("GET", "/api/v1/namespaces/ml/services/bot")
     assert request.headers["Accept"] == "application/json"
     assert request.headers["User-Agent"] == "nightshift"
-
-
-async def test_get_of_an_object_that_is_not_there_is_none(api: FakeApi, client: KubeClient) -> None:
     api.refuses(404, "NotFound")
     assert await client.get(SERVICE) is None
 
@@ -134,6 +135,14 @@ async def test_apply_is_server_side_and_takes_over_conflicting_fields(api: FakeA
     assert dict(request.query) == {"fieldManager": "nightshift", "force": "true"}
     assert request.headers["Content-Type"] == "application/apply-patch+yaml"
     assert api.bodies[0] == MANIFEST
+
+
+async def test_an_object_is_found_by_the_right_to_list(api: FakeApi, client: KubeClient) -> None:
+    api.says({"items": [{"metadata": {"name": "bot"}}]})
+    api.says({"items": None})
+    found = [await client.find(SERVICE), await client.find(SERVICE)]
+    assert found == [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bot"}}, None]
+    assert api.requests[0].path_qs == "/api/v1/namespaces/ml/services?fieldSelector=metadata.name%3Dbot"
 
 
 async def test_a_status_is_applied_to_its_subresource(api: FakeApi, client: KubeClient) -> None:

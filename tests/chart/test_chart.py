@@ -55,7 +55,7 @@ def needed_permissions() -> set[tuple[str, str, str]]:
     for api_version, kind in CHILD_KINDS:
         verbs = {"list", "watch"}
         if kind not in MADE_FOR_US:
-            verbs |= {"get", "create", "patch"}
+            verbs |= {"create", "patch"}
         if kind in DELETED:
             verbs |= {"delete"}
         group = api_version.rpartition("/")[0]

@@ -137,6 +137,29 @@ async def test_a_foreign_object_of_the_same_name_is_never_touched(kind: str) -> 
     assert foreign.condition("Ready") == ("True", "Serving")
 
 
+async def test_nothing_is_read_before_it_is_created() -> None:
+    harness = Harness(model_spec())
+    seen: list[tuple[str, str]] = []
+
+    def note(verb: str, kind: str, name: str) -> None:
+        seen.append((verb, kind))
+
+    harness.kube.failing = note
+    await harness.settle()
+    assert ("apply", "ReplicaSet") in seen
+    assert {verb for verb, _ in seen} == {"apply", "status", "create"}
+
+
+async def test_an_object_whose_creation_was_not_answered_is_taken_for_ours() -> None:
+    harness = await Harness(model_spec()).settle()
+    kept = harness.server.of_kind("Service")[0]
+    harness.cache.replace_children("Service", [], horizon=10**9)
+    await harness.reconcile()
+    assert harness.server.get(SERVICE) == kept
+    await harness.reconcile()
+    assert harness.condition("Ready") == ("True", "Serving")
+
+
 async def test_a_foreign_object_that_carries_our_label_is_not_touched_either() -> None:
     harness = Harness(None)
     labels = {names.LABEL_DEPLOYMENT: "bot"}

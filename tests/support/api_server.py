@@ -93,10 +93,13 @@ class ApiServer:
         wanted_uid = manifest["metadata"].get("uid")
         if live is not None and wanted_uid not in (None, live["metadata"]["uid"]):
             raise KubeError(409, "Conflict", f"the UID in the precondition is not that of {where.name}")
+        if live is not None and manifest["metadata"].get("resourceVersion") is not None:
+            raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
         if live is None and (subresource or wanted_uid):
             raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
         before = self._applied.get((where, manager), {})
-        manifest = {**manifest, "metadata": {key: item for key, item in manifest["metadata"].items() if key != "uid"}}
+        left = {key: item for key, item in manifest["metadata"].items() if key not in ("uid", "resourceVersion")}
+        manifest = {**manifest, "metadata": left}
         self._applied[(where, manager)] = copied(manifest)
         if live is None:
             return self.create({key: value for key, value in manifest.items() if key != "status"})

@@ -57,6 +57,10 @@ class FakeKube:
         await self._enter("get", where.kind, where.name)
         return self.server.get(where)
 
+    async def find(self, where: Reference) -> Object | None:
+        await self._enter("find", where.kind, where.name)
+        return self.server.get(where)
+
     async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
         await self._enter("list", kind, "")
         found = self.server.listed(api_version, kind, label_selector)

@@ -85,6 +85,16 @@ def reference(manifest: Mapping[str, Any]) -> Reference:
     return Reference(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
 
 
+def only_new(manifest: Object) -> Object:
+    """The manifest for server-side apply that creates, and is refused with 409 where an object of this name exists.
+
+    No object has this version, since etcd counts its writes from 2 on. The API server compares versions before it
+    changes anything, and has nothing to compare where there is no object (Kubernetes 1.34, Store.Update in
+    registry/generic/registry/store.go).
+    """
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": "1"}}
+
+
 def plural(api_version: str, kind: str) -> str:
     """The resource name of a kind, as in URLs and RBAC rules."""
     return _PLURALS[(api_version, kind)]
@@ -108,6 +118,9 @@ class Kube(Protocol):
 
     async def get(self, where: Reference) -> Object | None:
         """Read an object; None where there is none."""
+
+    async def find(self, where: Reference) -> Object | None:
+        """Read an object by the right to list; None where there is none."""
 
     async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
         """All objects of a kind, of one namespace or of all."""
@@ -146,6 +159,8 @@ async def connect(told: Told = lambda method, status: None) -> "KubeClient":
         load_incluster_config(client_configuration=configuration)
     except ConfigException:
         await load_kube_config(client_configuration=configuration)
+    # No proxy but one that the kubeconfig names, as for kopf's watches; else a thread reads ~/.netrc for each request.
+    configuration.client_session_kwargs = {"trust_env": False}
     return KubeClient(ApiClient(configuration), told)
 
 
@@ -168,6 +183,13 @@ class KubeClient:
             if error.status == 404:
                 return None
             raise
+
+    async def find(self, where: Reference) -> Object | None:
+        """Read an object by the right to list, which its kind is watched with anyway; None where there is none."""
+        query = urlencode({"fieldSelector": f"metadata.name={where.name}"})
+        path = object_path(Reference(where.api_version, where.kind, where.namespace, ""))
+        items = _object(await self._request("GET", f"{path}?{query}")).get("items") or ()
+        return {**items[0], "apiVersion": where.api_version, "kind": where.kind} if items else None
 
     async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
         """All objects of a kind, of one namespace or of all, page by page."""

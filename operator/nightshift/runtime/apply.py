@@ -1,10 +1,11 @@
 """Carrying out a plan, in its order; API errors become causes, and nothing is decided here."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightshift.adapters.kube import Kube, KubeError, Reference, reference
+from nightshift.adapters.kube import Kube, KubeError, Object, Reference, only_new, reference
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core.causes import Cause, name_taken, still_leaving
@@ -54,24 +55,42 @@ async def execute(plan: Plan, deployment: LLMDeployment, kube: Kube, cache: Cach
 
 
 async def _apply(item: Apply, deployment: LLMDeployment, kube: Kube, cache: Cache) -> Cause | None:
-    kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
+    kind = item.manifest["kind"]
     if item.create:
-        existing = await kube.get(reference(item.manifest))
-        if existing is not None and not is_owned(existing, deployment.uid):
-            return still_leaving(kind, name) if is_left_over(existing, deployment.name) else name_taken(kind, name)
-    manifest = item.manifest if item.create else _of_known(item.manifest, deployment, cache)
-    applied = await kube.apply(manifest, names.FIELD_MANAGER)
+        applied = await _create(item.manifest, deployment, kube)
+        if isinstance(applied, Cause):
+            return applied
+    else:
+        applied = await kube.apply(_of_known(item.manifest, deployment, cache), names.FIELD_MANAGER)
     WRITES.labels(kind=kind, verb="apply").inc()
     cache.put_child(kind, applied)
     return None
 
 
-def _of_known(manifest: dict[str, Any], deployment: LLMDeployment, cache: Cache) -> dict[str, Any]:
+async def _create(manifest: Object, deployment: LLMDeployment, kube: Kube) -> Object | Cause:
+    """The object, new or ours already; or why it cannot be: a stranger of this name is seen before it is touched."""
+    try:
+        return await kube.apply(only_new(manifest), names.FIELD_MANAGER)
+    except KubeError as error:
+        existing = await kube.find(reference(manifest)) if error.status == 409 else None
+        if existing is None:
+            raise
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    if not is_owned(existing, deployment.uid):
+        return still_leaving(kind, name) if is_left_over(existing, deployment.name) else name_taken(kind, name)
+    return await kube.apply(_with_uid(manifest, existing), names.FIELD_MANAGER)
+
+
+def _of_known(manifest: Object, deployment: LLMDeployment, cache: Cache) -> Object:
     """The manifest for exactly the object that is known: a stranger that took its name since is refused."""
     children = cache.children((deployment.namespace, deployment.name))
     known = children.get((manifest["kind"], manifest["metadata"]["name"]))
     if known is None:
         return manifest
+    return _with_uid(manifest, known)
+
+
+def _with_uid(manifest: Object, known: Mapping[str, Any]) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "uid": known["metadata"]["uid"]}}
 
 
