@@ -21,6 +21,40 @@ RECONNECT_SECONDS = 1.0
 """Before a watch that ended begins anew; at once would be a storm where every watch is refused or cut off."""
 
 
+class _NoProgress(kopf.ProgressStorage):
+    """Nothing is stored on objects, and nothing looked for: kopf would do both for every event, and copy the object."""
+
+    def fetch(self, **_: Any) -> None:
+        """There is none."""
+
+    def store(self, **_: Any) -> None:
+        """Only handlers of changes store progress, and there are none."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def clear(self, *, essence: Any) -> Any:
+        """As it is: nothing was stored in it."""
+        return essence
+
+
+class _NoDifferences(kopf.DiffBaseStorage):
+    """As above: a handler of events is given no differences."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing of an object is compared."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing to store."""
+
+
 def settings(label_selector: str = "") -> kopf.OperatorSettings:
     """kopf's settings: only our labelled children are watched, and nothing is posted or patched.
 
@@ -31,6 +65,8 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
     chosen.posting.enabled = False
     chosen.posting.level = logging.CRITICAL
     chosen.scanning.disabled = True
+    chosen.persistence.progress_storage = _NoProgress()
+    chosen.persistence.diffbase_storage = _NoDifferences()
     chosen.peering.standalone = True
     chosen.networking.connect_timeout = CONNECT_SECONDS
     chosen.networking.request_timeout = 30
