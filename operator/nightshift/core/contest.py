@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nightshift.api import names
 from nightshift.core.canonical import difference
 from nightshift.core.cause import Cause
 from nightshift.core.events import EventNote
+from nightshift.core.kept import is_rival
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Plan
 
@@ -53,7 +53,7 @@ def taken_fields(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Taken |
     managers: list[str] = []
     fields: list[str] = []
     for entry in live["metadata"].get("managedFields") or ():
-        if entry.get("manager") == names.FIELD_MANAGER or entry.get("subresource") == "status":
+        if not is_rival(entry):
             continue
         found = [path for path in _differing(entry.get("fieldsV1") or {}, desired, live, "") if path not in fields]
         if found:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from nightshift.api import names
+from nightshift.core.kept import kept
 from nightshift.core.observed import ObjectKey
 
 Key: TypeAlias = tuple[str, str]
@@ -64,7 +65,7 @@ class Cache:
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         known = self._deployments.get(key)
         if self._believe(names.KIND, raw) and (known is None or _version(raw) >= _version(known)):
-            self._deployments[key] = raw
+            self._deployments[key] = kept(names.KIND, raw)
         return key
 
     def drop_deployment(self, raw: Object) -> Key:
@@ -84,7 +85,7 @@ class Cache:
         name = (kind, raw["metadata"]["name"])
         known = self._children.get(key, {}).get(name)
         if self._believe(kind, raw) and (known is None or _version(raw) >= _version(known)):
-            self._children[key][name] = raw
+            self._children[key][name] = kept(kind, raw)
         return key
 
     def drop_child(self, kind: str, raw: Object) -> Key | None:
@@ -114,7 +115,7 @@ class Cache:
         for key, raw in listed.items():
             known = self._deployments.get(key)
             if self._believe(names.KIND, raw) and (known is None or _version(raw) > _version(known)):
-                self._deployments[key] = raw
+                self._deployments[key] = kept(names.KIND, raw)
                 changed.add(key)
         return frozenset(changed)
 
@@ -139,7 +140,7 @@ class Cache:
         for (key, name_), raw in listed.items():
             known = self._children.get(key, {}).get((kind, name_))
             if self._believe(kind, raw) and (known is None or _version(raw) > _version(known)):
-                self._children[key][(kind, name_)] = raw
+                self._children[key][(kind, name_)] = kept(kind, raw)
                 changed.add(key)
         return frozenset(changed)
 
