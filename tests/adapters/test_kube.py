@@ -193,7 +193,7 @@ async def test_list_reads_all_pages_and_says_what_the_items_are(api: FakeApi, cl
     assert {(item["apiVersion"], item["kind"]) for item in found} == {("apps/v1", "ReplicaSet")}
     first, second = (dict(request.query) for request in api.requests)
     assert api.requests[0].path == "/apis/apps/v1/replicasets"
-    assert first == {"limit": "500", "labelSelector": "nightshift.dev/deployment"}
+    assert first == {"limit": "100", "labelSelector": "nightshift.dev/deployment"}
     assert second == {**first, "continue": "next=1&2"}
 
 
@@ -202,7 +202,7 @@ async def test_an_empty_list_in_any_spelling(api: FakeApi, client: KubeClient) -
     for answer in spellings:
         api.says(answer)
         assert await client.list("v1", "Pod") == []
-    assert api.requests[0].path_qs == "/api/v1/pods?limit=500"
+    assert api.requests[0].path_qs == "/api/v1/pods?limit=100"
 
 
 async def test_a_list_of_one_namespace_asks_for_no_more(api: FakeApi, client: KubeClient) -> None:

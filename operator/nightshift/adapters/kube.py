@@ -15,13 +15,15 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from nightshift.api import names
+from nightshift.core.kept import kept
 
 Object = dict[str, Any]
 
 REQUEST_TIMEOUT_SECONDS = 30
 _MESSAGE_LIMIT = 1000
 _LOG_LIMIT_BYTES = 512 * 1024
-_PAGE = 500
+_PAGE = 100
+"""Objects per page of a list: a page of pods is parsed to some ten megabytes before the most of it is dropped."""
 _UNKNOWN_FIELD = "failed to create typed patch object"
 """How the API server answers server-side apply of a field that it does not know: with status 500, as if it
 were its own fault (Kubernetes 1.34, managedfields/internal/structuredmerge.go)."""
@@ -192,7 +194,7 @@ class KubeClient:
         return {**items[0], "apiVersion": where.api_version, "kind": where.kind} if items else None
 
     async def list(self, api_version: str, kind: str, label_selector: str = "", namespace: str = "") -> list[Object]:
-        """All objects of a kind, of one namespace or of all, page by page."""
+        """All objects of a kind, of one namespace or of all, page by page, as the cache keeps them."""
         root = "/api" if "/" not in api_version else "/apis"
         within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
         path = f"{root}/{api_version}/{within}{plural(api_version, kind)}"
@@ -202,7 +204,7 @@ class KubeClient:
         items: list[Object] = []
         while True:
             page = _object(await self._request("GET", f"{path}?{urlencode(query)}"))
-            items += [{**item, "apiVersion": api_version, "kind": kind} for item in page.get("items") or ()]
+            items += [kept(kind, {**item, "apiVersion": api_version, "kind": kind}) for item in page.get("items") or ()]
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return items

@@ -75,7 +75,7 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
     chosen.watching.connect_timeout = CONNECT_SECONDS
     chosen.watching.reconnect_backoff = RECONNECT_SECONDS
     chosen.watching.inactivity_timeout = WATCH_SILENCE_SECONDS
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = 100
     for api_version, kind in CHILD_KINDS:
         group, _, version = api_version.rpartition("/")
         chosen.watching.label_selectors[group, version, plural(api_version, kind)] = names.LABEL_DEPLOYMENT
