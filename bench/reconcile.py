@@ -130,7 +130,7 @@ class Bench:
         user, before = self.ground.user, self._cost()
         self.ground.audit.read()
         create_all(self.ground.administrator, keys(self.resources))
-        self.operator.wait(SERVING, self.resources, 400)
+        self.operator.wait(SERVING, self.resources, 900)
         say("all serve")
         after = self._cost()
         requests = self._quiet()
@@ -196,7 +196,7 @@ class Bench:
         self.operator.stop()
         self.ground.audit.read()
         self.operator = self.ground.start_operator()
-        self.operator.wait(RECONCILED, self.resources, 120, every=0.2)
+        self.operator.wait(RECONCILED, self.resources, 300, every=0.2)
         steady = time.time() - self.operator.started
         used = cpu_seconds(self.operator.pid)
         own = of_operator(self._quiet(), self.ground.user)
