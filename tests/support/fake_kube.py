@@ -47,7 +47,11 @@ class FakeKube:
         if self.crash_before == index:
             raise Crash
         await self._enter(verb, kind, name)
-        result = action()
+        try:
+            result = action()
+        except KubeError:
+            self.attempted_writes -= 1  # refused: nothing changed, so ending here is ending after the write before
+            raise
         self.server.writes.append(Write(verb, kind, name))
         if self.crash_after == index:
             raise Crash

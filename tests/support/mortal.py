@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from nightshift.adapters.kube import CHILD_KINDS
+from nightshift.adapters.kube import CHILD_KINDS, KubeError
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.core.facts import ImageNotFound, Known, Unknown
@@ -68,10 +68,15 @@ class MortalKube(FakeKube):
         if self.server.version != self._left_at:
             self._outer.deaths.others_acted_before.add(len(self._told))
         self._told.append(f"{verb} {kind}")
+        attempted = self.attempted_writes
         try:
             return await super()._write(verb, kind, name, action)
         except Crash:
             self._ended = True
+            raise
+        except KubeError:
+            if self.attempted_writes < attempted + 1:
+                self._told.pop()
             raise
         finally:
             self._left_at = self.server.version
