@@ -33,7 +33,7 @@ def stored(facts: ModelFacts | None, accelerator: str = "h100", *arguments: str)
     }
     made = revision(spec, chosen=config(accelerators=PROFILES))
     record = made.record.model_copy(update={"facts": facts})
-    return Revision(made.hash, made.number, record, made.pinned_digest, made.manifest)
+    return Revision(made.hash, made.number, record, made.marks, made.manifest)
 
 
 def telling(of: Revision, labels: Mapping[str, str]) -> Observed:
@@ -106,4 +106,4 @@ def test_a_profile_of_another_version_expects_nothing() -> None:
     of = stored(LLAMA)
     inputs = of.record.inputs.model_copy(update={"profile": {"colour": "green"}})
     odd: Any = of.record.model_copy(update={"inputs": inputs})
-    assert fit_status(Revision(of.hash, 1, odd, None, of.manifest), Observed(), Status()) is None
+    assert fit_status(Revision(of.hash, 1, odd, of.marks, of.manifest), Observed(), Status()) is None

@@ -149,7 +149,7 @@ def test_paused_before_anything_could_be_resolved_asks_nobody() -> None:
 def test_the_digest_that_the_first_pod_runs_is_pinned_where_no_registry_could_be_asked() -> None:
     simulation = Simulation(model_spec(), images=SILENT).settle()
     stored = simulation.server.of_kind("ControllerRevision")[0]
-    assert stored["metadata"]["annotations"] == {names.ANNOTATION_IMAGE_ID: DIGEST}
+    assert stored["metadata"]["annotations"][names.ANNOTATION_IMAGE_ID] == DIGEST
     template = simulation.server.of_kind("ReplicaSet")[0]["spec"]["template"]
     assert template["spec"]["containers"][0]["image"] == f"registry.example/vllm:v0.32.0@{DIGEST}"
     assert simulation.status().image is not None
@@ -165,7 +165,7 @@ def test_a_pinned_digest_survives_going_away_and_back() -> None:
     assert simulation.status().target_revision == first
     found = {raw["metadata"]["name"]: raw for raw in simulation.server.of_kind("ControllerRevision")}
     assert found[f"bot-{first}"]["revision"] == 3
-    assert found[f"bot-{first}"]["metadata"]["annotations"] == {names.ANNOTATION_IMAGE_ID: DIGEST}
+    assert found[f"bot-{first}"]["metadata"]["annotations"][names.ANNOTATION_IMAGE_ID] == DIGEST
 
 
 @pytest.mark.parametrize("image_id", ["", "sha256:1f", "registry.example/vllm:v0.32.0", "registry.example/vllm@md5:1"])

@@ -7,12 +7,12 @@ from nightshift.api.spec import TrafficSpec
 from nightshift.core.revisions import (
     Revision,
     build,
-    candidate,
     carried,
     find,
     newest,
     obsolete,
     parse_revision,
+    places,
 )
 from tests.support.builders import (
     DIGEST,
@@ -226,7 +226,9 @@ def test_the_first_revision_gets_todays_defaults() -> None:
 
 
 def test_the_hardware_that_is_asked_for_is_taken() -> None:
-    place = candidate(wanted_of(model_spec(hardware={"candidates": [{"accelerator": "cpu", "count": 2}]})), config())
+    place = places(
+        wanted_of(model_spec(hardware={"candidates": [{"accelerator": "cpu", "count": 2}]})), None, config()
+    )[0]
     assert (place.accelerator, place.count) == ("cpu", 2)
 
 

@@ -83,7 +83,12 @@ def end_state(told: Mortal) -> list[Any]:
 def without_volatile(raw: Object, uids: dict[str, tuple[str, str]]) -> Object:
     metadata = {key: value for key, value in raw["metadata"].items() if key not in _VOLATILE}
     owners = [uids[owner["uid"]] for owner in metadata.pop("ownerReferences", ())]
-    annotations = {k: v for k, v in metadata.pop("annotations", {}).items() if k != names.ANNOTATION_APPLIED}
+    timed = {names.ANNOTATION_PROVEN, names.ANNOTATION_STARTED}
+    annotations = {
+        key: "a time" if key in timed else value
+        for key, value in metadata.pop("annotations", {}).items()
+        if key != names.ANNOTATION_APPLIED
+    }
     status = dict(raw.get("status") or {})
     if raw["kind"] == "ReplicaSet":
         status.pop("observedGeneration", None)  # counts the steps of a rollout, as `generation` does

@@ -7,6 +7,7 @@ immutable fields, a status subresource, and watch events. Zero values that a rea
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from nightshift.adapters.kube import KubeError, Object, Reference, reference
@@ -39,6 +40,8 @@ class ApiServer:
     def __init__(self) -> None:
         self.writes: list[Write] = []
         """Of clients, in order; what stands in for controllers and kubelets is not in it."""
+        self.clock: Callable[[], datetime] = lambda: datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+        """Tests with a clock of their own replace it."""
         self._objects: dict[Reference, Object] = {}
         self._applied: dict[tuple[Reference, str], Object] = {}
         self._watchers: list[Watcher] = []
@@ -155,8 +158,8 @@ class ApiServer:
         return self._update(where, live, raw)
 
     def timestamp(self) -> str:
-        """Of the moment; tests with a clock of their own replace it."""
-        return "2026-03-01T12:00:00Z"
+        """Of the moment."""
+        return self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _update(self, where: Reference, live: Object, raw: Object) -> Object:
         if raw == live:

@@ -49,6 +49,7 @@ class Harness:
         self.world = World(self.server)
         self.registry = FakeRegistry()
         self.clock = clock or (lambda: datetime.now(UTC))
+        self.server.clock = self.clock
         self.engines = FakeEngines(clock or (lambda: NOW))
         self.dirty = True
         if spec is not None:

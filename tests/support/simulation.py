@@ -6,6 +6,7 @@ The operator sees the API server through the real cache, whose watch events come
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from nightshift.adapters.kube import Object, Reference, reference
@@ -39,7 +40,9 @@ class Simulation:
     ) -> None:
         self.config = chosen or config()
         self.images = digest_known() if images is None else images
+        self.now = NOW
         self.server = ApiServer()
+        self.server.clock = lambda: self.now
         self.world = World(self.server, gpus)
         self.cache = Cache()
         self.log: list[str] = []
@@ -110,7 +113,7 @@ class Simulation:
         self._dirty = False
         deployment = parse(body)
         observed = observe(deployment.uid, self.cache.children(KEY), self.images, {})
-        decided = plan(deployment, observed, self.config, NOW)
+        decided = plan(deployment, observed, self.config, self.now)
         for item in decided.apply:
             existing = self.server.get(reference(item.manifest))
             assert existing is None or is_owned(existing, deployment.uid), "a foreign object would be touched"
@@ -125,7 +128,9 @@ class Simulation:
                 self.server.delete(where, item_.uid, item_.resource_version)
             else:
                 self._dirty = True
-        self._write_status(deployment.status, status(deployment, observed, decided, self.config, NOW), body, decided)
+        self._write_status(
+            deployment.status, status(deployment, observed, decided, self.config, self.now), body, decided
+        )
         return decided
 
     def _operator_did(self, reason: str) -> None:
@@ -224,6 +229,20 @@ class Simulation:
         """Status and reason of a condition."""
         found = next(item for item in self.status().conditions if item.type == kind)
         return found.status, found.reason
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, and the operator looks again."""
+        self.say(f"time: {seconds:.0f} s pass")
+        self.now += timedelta(seconds=seconds)
+        self._dirty = True
+
+    def annotate(self, **annotations: str) -> None:
+        """A person annotates the LLMDeployment; the group's name is added."""
+        self.say(f"user: {', '.join(f'{key}={value}' for key, value in annotations.items())}")
+        named = {f"{names.GROUP}/{key}": value for key, value in annotations.items()}
+        self.server.change(
+            deployment_reference(), lambda raw: raw["metadata"].setdefault("annotations", {}).update(named)
+        )
 
     def change_config(self, **fields: Any) -> None:
         """The administrator upgrades or configures the operator."""

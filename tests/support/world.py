@@ -146,8 +146,9 @@ class World:
             return None
         if after["phase"] == "Running":
             after = {**after, "podIP": _ip(name)}
-        if after == status:
+        if _timed(after, status, "") == _timed(status, status, ""):
             return None
+        after = _timed(after, status, self.server.timestamp())
         return Step(
             f"pod {name} {_doing(after)}",
             lambda: _ignore(self.server.change(where, lambda o: o.update(status=after))),
@@ -259,6 +260,16 @@ def _unschedulable() -> dict[str, Any]:
     )
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
+
+
+def _timed(after: Object, before: Object, now: str) -> Object:
+    """A pod's status with the times at which its conditions changed."""
+    known = {(item["type"], item["status"]): item for item in before.get("conditions") or ()}
+    conditions = [
+        {**item, "lastTransitionTime": known.get((item["type"], item["status"]), {}).get("lastTransitionTime", now)}
+        for item in after.get("conditions") or ()
+    ]
+    return {**after, "conditions": conditions} if conditions else after
 
 
 def _crashed(raw: Object, message: str) -> None:

@@ -37,6 +37,21 @@ ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
 ANNOTATION_HUNG = f"{GROUP}/hung-engine-deleted"
 """On a ControllerRevision: when a hung engine of it was deleted last, and the pod's uid; the budget of the next."""
 
+ANNOTATION_STARTED = f"{GROUP}/rollout-started"
+"""On a ControllerRevision: when its present rollout began, where that was after it was stored."""
+
+ANNOTATION_PROVEN = f"{GROUP}/proven"
+"""On a ControllerRevision: when it first served in full; its rollout is over then."""
+
+ANNOTATION_ORDER = f"{GROUP}/rollout-order"
+"""On a ControllerRevision: that it replaces another one in place, or with an outage, and since when."""
+
+ANNOTATION_VERDICT = f"{GROUP}/verdict"
+"""On a ControllerRevision: that it was judged failed, as JSON with reason, sentence and time."""
+
+ANNOTATION_RETRY = f"{GROUP}/retry"
+"""On an LLMDeployment, set by people: another value asks for another try of a revision that was judged failed."""
+
 FIELD_MANAGER = "nightshift"
 STATUS_FIELD_MANAGER = "nightshift-status"
 

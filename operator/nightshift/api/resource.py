@@ -21,6 +21,8 @@ class LLMDeployment(Model):
     deleting: bool
     fit_check: bool = True
     """Whether what does not fit is refused; an annotation turns it off."""
+    retry: str | None = None
+    """Value of the annotation by which people ask for another try of a revision that was judged failed."""
     spec: Spec
     status: Status
 
@@ -64,6 +66,7 @@ def parse(body: Mapping[str, Any]) -> LLMDeployment:
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         fit_check=str((metadata.get("annotations") or {}).get(names.ANNOTATION_FIT_CHECK)).lower() != "off",
+        retry=(metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY),
         spec=spec,
         status=parse_status(body),
     )

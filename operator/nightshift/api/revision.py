@@ -1,5 +1,6 @@
 """What a revision is made of, as stored in its ControllerRevision."""
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field, JsonValue
@@ -37,6 +38,16 @@ class RevisionInputs(StoredModel):
     spec: dict[str, JsonValue] = Field(description="RevisionSpec as written: without today's defaults.")
     resolved: Resolved
     profile: dict[str, JsonValue] = Field(description="The accelerator profile as it was.")
+
+
+class FailedTry(StoredModel):
+    """The verdict on a revision that did not come to serve while an earlier one was there to return to."""
+
+    reason: str
+    message: str
+    at: datetime
+    returned_to: str = Field(description="Hash of the revision that serves instead.")
+    retry: str | None = Field(default=None, description="Value of the retry annotation that the verdict saw.")
 
 
 class RevisionRecord(StoredModel):

@@ -261,9 +261,12 @@ class HardwareSpec(Model):
 
     candidates: tuple[HardwareCandidate, ...] = Field(
         min_length=1,
-        max_length=1,
+        max_length=8,
         json_schema_extra=ATOMIC,
-        description="Accelerators to run on. A change restarts the pods, one after another.",
+        description="Accelerators to run on, the first choice first. Where no node has room for the present one for "
+        "rollout.placementTimeoutSeconds, and nothing can be replaced in place, the next one is tried, after the last "
+        "the first again. What serves stays where it is as long as its entry is listed: adding, removing and "
+        "reordering other entries restarts nothing; any other change restarts the pods, one after another.",
     )
 
 
@@ -286,6 +289,31 @@ class TrafficSpec(Model):
         le=86400,
         description="Time that running requests get to finish when a pod is stopped (vLLM 0.18 and newer). "
         "A change restarts the pods, one after another.",
+    )
+
+
+class RolloutSpec(Model):
+    """How a new revision takes the place of the one that serves."""
+
+    allow_outage: bool = Field(
+        default=False,
+        description="True: where no accelerator is free and only one replica serves, it is stopped before the new one "
+        "starts. False: it goes on serving, and the status says what is missing. No restart.",
+    )
+    placement_timeout_seconds: int = Field(
+        default=900,
+        ge=0,
+        le=86400,
+        description="Time that a new replica may wait for a node with room, which an autoscaler may bring, before "
+        "replicas are replaced in place or the next of hardware.candidates is tried. No restart.",
+    )
+    deadline_seconds: int = Field(
+        default=7200,
+        ge=60,
+        le=604800,
+        description="Time without progress after which a new revision is judged failed and the last good one serves "
+        "again. Progress is the begin of the rollout, and a replica that is placed, has its model, or is ready; "
+        "waiting for a node and a download under way do not count. No restart.",
     )
 
 
@@ -313,6 +341,9 @@ class Spec(Model):
         default=1, ge=0, le=1000, description="Engine replicas; 0 turns the deployment off. No restart."
     )
     scaling: ScalingSpec = Field(default=ScalingSpec(), description="Who decides the number of replicas.")
+    rollout: RolloutSpec = Field(
+        default=RolloutSpec(), description="How a new revision takes the place of the one that serves."
+    )
     traffic: TrafficSpec = Field(default=TrafficSpec(), description="How requests reach the engines.")
     revision_history_limit: int = Field(
         default=5, ge=0, le=50, description="Earlier revisions kept to go back to. No restart."

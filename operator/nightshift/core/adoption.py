@@ -14,7 +14,7 @@ def adopted_revisions(deployment: LLMDeployment, observed: Observed) -> tuple[Ap
     """Stored revisions without an owner, with their owner; their data and place in history stay."""
     return tuple(
         Apply(
-            children.restated_revision(deployment, revision, revision.number, revision.pinned_digest),
+            children.restated_revision(deployment, revision, revision.number, revision.marks),
             f"Taking up revision {revision.hash}, which has no owner.",
             create=False,
         )

@@ -10,6 +10,7 @@ from nightshift.api.revision import RevisionRecord, RevisionSpec
 from nightshift.api.spec import ModelCache
 from nightshift.core.canonical import canonical_json, short_hash
 from nightshift.core.engine import MODELS_DIRECTORY
+from nightshift.core.marks import MARKS, Marks
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.pod import (
     PRE_STOP_SECONDS,
@@ -164,21 +165,16 @@ def controller_revision(
 
 
 def restated_revision(
-    owner: LLMDeployment,
-    revision: Revision,
-    number: int,
-    pinned_digest: str | None,
-    marks: Mapping[str, str] | None = None,
+    owner: LLMDeployment, revision: Revision, number: int, marks: Marks, more: Mapping[str, str] | None = None
 ) -> Manifest:
-    """A stored revision with another place in history, or with what became known; its data stays as stored.
+    """A stored revision with another place in history or other marks; its data stays as stored.
 
-    Annotations of ours stay as well: an apply of the whole object would take away what it leaves out.
+    Other annotations of ours stay as well: an apply of the whole object would take away what it leaves out.
     """
     manifest = controller_revision(owner, revision.hash, number, revision.record)
     live = revision.manifest["metadata"].get("annotations") or {}
-    ours = {key: value for key, value in live.items() if key.startswith(f"{names.GROUP}/")}
-    pinned = {names.ANNOTATION_IMAGE_ID: pinned_digest} if pinned_digest else {}
-    if annotations := {**ours, **pinned, **(marks or {})}:
+    ours = {key: value for key, value in live.items() if key.startswith(f"{names.GROUP}/") and key not in MARKS}
+    if annotations := {**ours, **marks.annotations(), **(more or {})}:
         manifest["metadata"]["annotations"] = annotations
     return {**manifest, "data": revision.manifest["data"]}
 

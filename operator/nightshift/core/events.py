@@ -1,20 +1,9 @@
 """Which Events to record: what changed in the status, and what the plan did."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 from nightshift.api.status import Status
+from nightshift.core.planning import EventNote as EventNote
 from nightshift.core.planning import Plan
 from nightshift.core.status import description
-
-
-@dataclass(frozen=True)
-class EventNote:
-    """An Event to record about the LLMDeployment."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
 
 
 def events(before: Status, after: Status, plan: Plan) -> tuple[EventNote, ...]:
@@ -23,7 +12,7 @@ def events(before: Status, after: Status, plan: Plan) -> tuple[EventNote, ...]:
     Only transitions make Events, so a reconcile that changes nothing records nothing. What several
     conditions say with the same words is recorded once, as a warning if it is one.
     """
-    notes: list[EventNote] = []
+    notes: list[EventNote] = list(plan.announcements)
     if plan.target is not None and before.target_revision != plan.target.hash:
         message = f"Revision {plan.target.hash}: {description(plan.target)}."
         notes.append(EventNote("Normal", "RevisionSelected", message))

@@ -171,7 +171,7 @@ def _removal(
         deployment,
         revision,
         revision.number,
-        revision.pinned_digest,
+        revision.marks,
         {names.ANNOTATION_HUNG: str(Replacement(now, pod.uid))},
     )
     return (Apply(manifest, f"Noting that hung pod {pod.name} is deleted.", create=False),), gone

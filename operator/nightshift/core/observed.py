@@ -11,6 +11,7 @@ from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
 from nightshift.core.revisions import Revision, parse_revision
+from nightshift.core.times import moment
 
 ObjectKey = tuple[str, str]
 """Kind and name of an object in the deployment's namespace."""
@@ -87,6 +88,12 @@ class PodFacts:
     node: str | None = None
     containers_ready: bool = False
     """All containers were ready when the kubelet last reported; with the pod not ready, the node is lost."""
+    unplaced_since: datetime | None = None
+    """Since when the scheduler could not place it."""
+    advanced: datetime | None = None
+    """When it last came further: made, placed, initialized, or ready."""
+    initialized: bool = True
+    """Whether its init containers, which download the model, are done."""
     failure_reason: str = ""
     """Why its node refused the pod or put it out."""
     failure_message: str = ""
@@ -109,6 +116,7 @@ class ReplicaSetFacts:
     """Whether its controller has seen the present number of replicas: before that its pods may be on their way out."""
     failure: str | None
     """Why the API server refuses its pods (quota, admission), as it says."""
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -172,13 +180,18 @@ class Observed:
         return next((item for item in self.replica_sets if item.revision == revision), None)
 
 
+_STAGES = ("PodScheduled", "Initialized", "Ready")
+
+
+def _advanced(created: str | None, conditions: Mapping[str, Mapping[str, Any]]) -> datetime | None:
+    reached = [conditions[kind] for kind in _STAGES if (conditions.get(kind) or {}).get("status") == "True"]
+    times = [moment(created), *(moment(item.get("lastTransitionTime")) for item in reached)]
+    return max((time for time in times if time is not None), default=None)
+
+
 def _seconds_between(start: str | None, end: str | None) -> float | None:
-    if not start or not end:
-        return None
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except ValueError:
-        return None
+    begun, ended = moment(start), moment(end)
+    return (ended - begun).total_seconds() if begun is not None and ended is not None else None
 
 
 def _start_deadlines(raw: Mapping[str, Any]) -> dict[str, float]:
@@ -243,6 +256,9 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         outcome=next((outcome for outcome in outcomes if outcome is not None), None),
         node=(raw.get("spec") or {}).get("nodeName"),
         containers_ready=(conditions.get("ContainersReady") or {}).get("status") == "True",
+        unplaced_since=moment(scheduled.get("lastTransitionTime")) or moment(metadata.get("creationTimestamp")),
+        advanced=_advanced(metadata.get("creationTimestamp"), conditions),
+        initialized=(conditions.get("Initialized") or {}).get("status") != "False",
         failure_reason=status.get("reason") or "",
         failure_message=status.get("message") or "",
     )
@@ -269,6 +285,7 @@ def replica_set_facts(raw: Mapping[str, Any]) -> ReplicaSetFacts:
         ready=int(status.get("readyReplicas") or 0),
         settled=int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0),
         failure=failures[0].get("message") if failures else None,
+        failing_since=moment(failures[0].get("lastTransitionTime")) if failures else None,
     )
 
 

@@ -61,6 +61,19 @@ def unschedulable(pod: str, message: str) -> Cause:
     return Cause("Unschedulable", f"No node takes pod {pod}: {said}", definite=False)
 
 
+def lacks_room(message: str) -> bool:
+    """Whether a pod would find a node if another one went: something that pods use up is short.
+
+    Labels, taints and volumes that do not match are none of it.
+    """
+    return bool(_INSUFFICIENT.search(message.partition("preemption:")[0]))
+
+
+def over_quota(message: str) -> bool:
+    """Whether the API server refuses pods because the namespace has used up its quota."""
+    return "exceeded quota" in message
+
+
 def _missing(facts: str) -> tuple[list[str], list[str]]:
     """What is missing, as phrases with the remedy; and which of it are accelerators.
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import datetime
 
-from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
@@ -11,14 +10,14 @@ from nightshift.core.adoption import adopted_revisions
 from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.canonical import difference
 from nightshift.core.causes import Cause
-from nightshift.core.download import missing_beside, supply
+from nightshift.core.course import Course, noted, stored
+from nightshift.core.download import Supply, missing_beside, supply
 from nightshift.core.fetch_jobs import superseded
 from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Apply, Plan, sooner
 from nightshift.core.questions import engine_log_requests
-from nightshift.core.revisions import Revision, newest
 from nightshift.core.serving import serve
 from nightshift.core.target import New, Waiting, choose
 
@@ -55,19 +54,26 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
             notes=(target.note,) if target.note else (),
             blocker=target.blocker,
         )
-    revision = target.revision
-    stored = Apply(revision.manifest, f"Storing revision {revision.hash}.", create=True)
-    storing = (stored,) if isinstance(target, New) else _restated(deployment, revision, observed)
-    supplied = supply(deployment, revision, observed, config, now)
-    before = (*access, *claim_changes(deployment, observed, supplied.commits), *storing)
+    if isinstance(target, New):
+        course = Course(target.revision, (stored(target.revision),))
+    else:
+        course = noted(deployment, target.revision, observed, now)
+    revision, failed = course.revision, course.revision.marks.verdict is not None
+    supplied = Supply(there=True) if failed else supply(deployment, revision, observed, config, now)
+    before = (*access, *claim_changes(deployment, observed, supplied.commits), *course.apply)
     fetching, unwanted = supplied.plan, () if isinstance(target, New) else superseded(observed, None)
     if not supplied.there and observed.replica_set(revision.hash) is None:
-        apply = (*before, *fetching.apply, *_kept(deployment, observed), *larger)
-        return replace(fetching, apply=apply, delete=(*fetching.delete, *unwanted), target=revision)
-    served = serve(deployment, revision, observed, (*before, *fetching.apply))
+        return replace(
+            fetching,
+            apply=(*before, *fetching.apply, *_kept(deployment, observed), *larger),
+            delete=(*fetching.delete, *unwanted),
+            target=revision,
+            announcements=course.announcements,
+        )
+    served = serve(deployment, course, observed, now)
     return replace(
         served,
-        apply=(*served.apply, *larger),
+        apply=(*before, *fetching.apply, *served.apply, *larger),
         delete=(*served.delete, *fetching.delete, *unwanted),
         requests=(*served.requests, *fetching.requests),
         requeue_after=sooner(served.requeue_after, fetching.requeue_after),
@@ -119,31 +125,3 @@ def _access(deployment: LLMDeployment, config: OperatorConfig) -> list[children.
         children.service(deployment),
         children.disruption_budget(deployment),
     ]
-
-
-def _restated(deployment: LLMDeployment, revision: Revision, observed: Observed) -> tuple[Apply, ...]:
-    """What is to be added to a stored revision: that it is the newest again, and the digest that it runs."""
-    reasons = []
-    number, digest = revision.number, revision.pinned_digest
-    last = newest(observed.revisions)
-    if last is not None and last.hash != revision.hash:
-        number = last.number + 1
-        reasons.append(f"Going back to revision {revision.hash}.")
-    running = _running_digest(revision, observed) if revision.digest is None else None
-    if running is not None:
-        digest = running
-        reasons.append(f"Pinning revision {revision.hash} to the image {digest}.")
-    if not reasons:
-        return ()
-    manifest = children.restated_revision(deployment, revision, number, digest)
-    return (Apply(manifest, " ".join(reasons), create=False),)
-
-
-def _running_digest(revision: Revision, observed: Observed) -> str | None:
-    """The digest that the first pod runs: it identifies the image where no registry could name one before."""
-    for pod in observed.engine_pods(revision.hash):
-        engine = pod.container(names.ENGINE_CONTAINER)
-        _, found, digest = (engine.image_id if engine else "").rpartition("@")
-        if found and digest.startswith("sha256:"):
-            return digest
-    return None

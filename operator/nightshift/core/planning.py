@@ -1,7 +1,7 @@
 """The values that a plan is made of."""
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from nightshift.core.cause import Cause
 from nightshift.core.revisions import Revision
@@ -61,6 +61,15 @@ class ReadEngineLog:
 
 
 @dataclass(frozen=True)
+class EventNote:
+    """An Event to record about the LLMDeployment."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class LookAtEngine:
     """Read an engine's metrics now and then, for as long as plans name it."""
 
@@ -107,6 +116,8 @@ class Plan:
     """How many of the ready engines hang."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
+    announcements: tuple[EventNote, ...] = ()
+    """What is told as Events when this plan is carried out, besides what the status tells."""
 
 
 def sooner(first: float | None, second: float | None) -> float | None:

@@ -10,8 +10,9 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.model_facts import ModelFacts
 from nightshift.api.overlay import PodTemplate
 from nightshift.api.revision import Resolved, RevisionInputs, RevisionRecord, RevisionSpec
-from nightshift.api.spec import HardwareCandidate, ModelCache, Spec
+from nightshift.api.spec import HardwareCandidate, HardwareSpec, ModelCache, Spec
 from nightshift.core.canonical import short_hash
+from nightshift.core.marks import Marks, read_marks
 from nightshift.core.pod import pod_template
 
 DEFAULT_MODEL_REVISION = "main"
@@ -25,8 +26,8 @@ class Revision:
     hash: str
     number: int
     record: RevisionRecord
-    pinned_digest: str | None
-    """Digest that the first pod was seen to run, where no registry could be asked."""
+    marks: Marks
+    """What became of it."""
     manifest: dict[str, Any]
     """The ControllerRevision as it stands in the API server."""
 
@@ -41,9 +42,14 @@ class Revision:
         return self.record.inputs.resolved
 
     @property
+    def place(self) -> HardwareCandidate:
+        """What it runs on."""
+        return HardwareCandidate(accelerator=self.resolved.accelerator, count=self.resolved.accelerator_count)
+
+    @property
     def digest(self) -> str | None:
         """Digest of the engine image, once known."""
-        return self.resolved.image_digest or self.pinned_digest
+        return self.resolved.image_digest or self.marks.digest
 
 
 def parse_revision(manifest: dict[str, Any]) -> Revision | None:
@@ -57,8 +63,8 @@ def parse_revision(manifest: dict[str, Any]) -> Revision | None:
         return None
     if not revision_hash:
         return None
-    pinned = (metadata.get("annotations") or {}).get(names.ANNOTATION_IMAGE_ID)
-    return Revision(revision_hash, int(manifest.get("revision") or 0), record, pinned, manifest)
+    marks = read_marks(metadata.get("annotations") or {})
+    return Revision(revision_hash, int(manifest.get("revision") or 0), record, marks, manifest)
 
 
 def revision_spec(spec: Spec) -> RevisionSpec:
@@ -76,15 +82,17 @@ def revision_spec(spec: Spec) -> RevisionSpec:
 
 
 def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | None:
-    """The newest revision that was made from the same spec.
+    """The newest revision that was made from the same spec, on any of its hardware candidates.
 
     Both sides are compared with today's defaults filled in, so that a field or default that a newer
     operator brings does not make a new revision of what serves. Nor does writing down what is so anyway: the
     default branch or cache, an empty podTemplate, the version or image that the revision runs. Nor does the size of
     a cache claim, which pods mount as it is.
     """
-    meant = _meant(wanted)
-    matching = [revision for revision in revisions if _meant(revision.spec) == _as_pinned(meant, revision)]
+    meant = [_meant(on_candidate(wanted, place)) for place in candidates(wanted)] or [_meant(wanted)]
+    matching = [
+        revision for revision in revisions if any(_meant(revision.spec) == _as_pinned(one, revision) for one in meant)
+    ]
     return max(matching, key=lambda revision: revision.number, default=None)
 
 
@@ -110,20 +118,47 @@ def newest(revisions: tuple[Revision, ...]) -> Revision | None:
     return max(revisions, key=lambda revision: revision.number, default=None)
 
 
-def candidate(wanted: RevisionSpec, config: OperatorConfig) -> HardwareCandidate:
-    """What a new revision runs on."""
-    if wanted.hardware is None:
-        return HardwareCandidate(accelerator=config.defaults.accelerator)
-    return wanted.hardware.candidates[0]
+def candidates(wanted: RevisionSpec) -> tuple[HardwareCandidate, ...]:
+    """What a spec may run on, in its order and each once; empty where that is left to the administrator."""
+    return tuple(dict.fromkeys(wanted.hardware.candidates)) if wanted.hardware is not None else ()
 
 
-def carried(wanted: RevisionSpec, previous: Revision | None, config: OperatorConfig) -> Resolved:
+def on_candidate(wanted: RevisionSpec, place: HardwareCandidate) -> RevisionSpec:
+    """The spec of a revision that runs on one of the candidates.
+
+    A revision stores its own candidate and not the others. So one candidate gives the revision that it always gave,
+    and what is tried beside it decides nothing about the pods of this one.
+    """
+    return wanted.model_copy(update={"hardware": HardwareSpec(candidates=(place,))})
+
+
+def same_but_place(one: Revision, other: Revision) -> bool:
+    """Whether two revisions were made from the same spec on different hardware candidates."""
+    return on_candidate(one.spec, other.place) == on_candidate(other.spec, other.place)
+
+
+def places(
+    wanted: RevisionSpec, current: HardwareCandidate | None, config: OperatorConfig
+) -> tuple[HardwareCandidate, ...]:
+    """The candidates in the order in which they are tried: the current one while it is listed, and on from there.
+
+    Worked example: of a, b, c with the current one b: b, c, a. Without a current one: a, b, c.
+    """
+    listed = candidates(wanted) or (HardwareCandidate(accelerator=config.defaults.accelerator),)
+    first = listed.index(current) if current in listed else 0
+    return (*listed[first:], *listed[:first])
+
+
+def carried(
+    wanted: RevisionSpec, previous: Revision | None, config: OperatorConfig, place: HardwareCandidate | None = None
+) -> Resolved:
     """What a new revision is pinned to, as far as it is known without asking anyone.
 
     A version, digest or commit that the previous revision was pinned to is carried over while the
-    fields that ask for it stay the same; only then nothing is looked up again.
+    fields that ask for it stay the same; only then nothing is looked up again. So is the hardware candidate, while
+    it is listed and no other place is named.
     """
-    place = candidate(wanted, config)
+    chosen = place or places(wanted, previous.place if previous is not None else None, config)[0]
     version = wanted.engine.version or config.defaults.engine_version
     image = wanted.engine.image or config.defaults.engine_image
     digest = commit = None
@@ -142,8 +177,8 @@ def carried(wanted: RevisionSpec, previous: Revision | None, config: OperatorCon
         engine_image=image,
         image_digest=digest,
         model_revision=commit,
-        accelerator=place.accelerator,
-        accelerator_count=place.count,
+        accelerator=chosen.accelerator,
+        accelerator_count=chosen.count,
     )
 
 

@@ -1,70 +1,131 @@
 """How a revision that can be started comes to serve, and the others go: one step at a time."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
+from nightshift.core.causes import Cause, revision_cause
+from nightshift.core.course import Course
+from nightshift.core.marks import Order
 from nightshift.core.objects import changes, deletion
 from nightshift.core.observed import Observed
-from nightshift.core.planning import Apply, Delete, Plan, ReadProgress, Request
+from nightshift.core.placing import Move
+from nightshift.core.planning import Delete, Plan, ReadProgress, Request
 from nightshift.core.pod import downloads_in_pod
 from nightshift.core.progress import PROGRESS_SECONDS
 from nightshift.core.questions import engine_log_requests
-from nightshift.core.revisions import Revision, obsolete
+from nightshift.core.revisions import Revision, obsolete, same_but_place
 from nightshift.core.rollout import RevisionState, replica_counts
+from nightshift.core.verdict import deadline, told
 
 
-def serve(deployment: LLMDeployment, revision: Revision, observed: Observed, before: tuple[Apply, ...]) -> Plan:
-    """Bring the target up and the others down, one step."""
-    states = {item.hash: _state(item, observed) for item in (*observed.revisions, revision)}
-    others = [
-        state
-        for state in states.values()
-        if state.hash != revision.hash and observed.replica_set(state.hash) is not None
-    ]
-    counts = _counts(deployment.spec.replicas, states[revision.hash], others, observed)
-    by_hash = {item.hash: item for item in (*observed.revisions, revision)}
+def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: datetime) -> Plan:
+    """Bring the target up and the others down, one step; or the last good revision, where the target has failed."""
+    target, returned = course.revision, _returned(course.revision, observed)
+    by_hash = {item.hash: item for item in (*observed.revisions, target)}
+    counts = _counts(deployment, returned or target, course, observed)
     sets, deletes, notes = [], [], []
     for hash_, count in counts.items():
         live = observed.replica_set(hash_)
-        if hash_ != revision.hash and count == 0 and not _has_pods(hash_, observed) and live and not live.replicas:
+        retired = hash_ != (returned or target).hash and count == 0 and not _has_pods(hash_, observed)
+        if retired and live is None:
+            continue
+        if retired and live is not None and not live.replicas:
             deletes.append(deletion(observed, "ReplicaSet", live.name, "apps/v1", f"Revision {hash_} is retired."))
             continue
         if live is None or live.replicas != count:
             notes.append(f"Revision {hash_}: {live.replicas if live else 0} -> {count} replicas.")
         sets.append(children.replica_set(deployment, by_hash[hash_], count))
-    deletes += _orphans(deployment, revision, observed, frozenset(states))
-    in_use = frozenset(counts) | {revision.hash}
+    deletes += _orphans(deployment, target, observed, frozenset(by_hash))
+    in_use = frozenset(counts) | {target.hash}
     for old in obsolete(observed.revisions, in_use, deployment.spec.revision_history_limit):
         name = old.manifest["metadata"]["name"]
         reason = f"Revision {old.hash} is older than revisionHistoryLimit keeps."
         deletes.append(deletion(observed, "ControllerRevision", name, "apps/v1", reason))
-    requests = (*_progress_requests(revision, observed), *engine_log_requests(observed))
+    requests = (*_progress_requests(target, observed), *engine_log_requests(observed))
     return Plan(
-        apply=(*before, *changes(sets, observed)),
+        apply=changes(sets, observed),
         delete=tuple(deletes),
         requests=requests,
-        requeue_after=PROGRESS_SECONDS if requests else None,
+        requeue_after=_due(deployment, course, observed, now, asking=bool(requests)),
         notes=tuple(notes),
-        target=revision,
+        target=target,
+        blocker=_blocker(course, observed, returned),
         counts=counts,
+        announcements=course.announcements,
     )
 
 
-def _counts(wanted: int, target: RevisionState, others: Sequence[RevisionState], observed: Observed) -> dict[str, int]:
+def _returned(target: Revision, observed: Observed) -> Revision | None:
+    """The revision that serves instead of a target that was judged failed; None where it is there no more."""
+    verdict = target.marks.verdict
+    if verdict is None:
+        return None
+    return next((item for item in observed.revisions if item.hash == verdict.returned_to), None)
+
+
+def _blocker(course: Course, observed: Observed, returned: Revision | None) -> Cause | None:
+    """What the status tells before anything else: that the target has failed, or what its replicas wait for."""
+    verdict = course.revision.marks.verdict
+    if verdict is not None and returned is not None:
+        return told(verdict)
+    short = course.placing.cause
+    cause = revision_cause(observed, course.revision.hash)
+    return short if short is not None and cause is not None and cause.reason == short.reason else None
+
+
+def _due(deployment: LLMDeployment, course: Course, observed: Observed, now: datetime, *, asking: bool) -> float | None:
+    """Seconds until this is looked at again, where no watch will tell."""
+    late = deadline(deployment, course.revision, observed) if course.revision.marks.verdict is None else None
+    times = [
+        PROGRESS_SECONDS if asking else None,
+        course.placing.due,
+        max(1.0, (late - now).total_seconds()) if late is not None else None,
+    ]
+    return min((time for time in times if time is not None), default=None)
+
+
+def _counts(deployment: LLMDeployment, leader: Revision, course: Course, observed: Observed) -> dict[str, int]:
     """The next step of a rollout, once every ReplicaSet has followed the one before; as it is until then.
 
     When a spec goes back and forth, pods that are being deleted still look ready for a moment: whoever counts
     on them takes away others that serve.
     """
-    if others and not all(item.settled for item in observed.replica_sets):
-        existing = [state for state in (target, *others) if observed.replica_set(state.hash) is not None]
+    target = course.revision
+    states = [
+        _state(item, observed, gives_way=_gives_way(item, course, leader))
+        for item in {**{item.hash: item for item in observed.revisions}, target.hash: target}.values()
+        if item.hash != leader.hash and (item.hash == target.hash or observed.replica_set(item.hash) is not None)
+    ]
+    main = _state(leader, observed)
+    if states and not all(item.settled for item in observed.replica_sets):
+        existing = [state for state in (main, *states) if observed.replica_set(state.hash) is not None]
         return {state.hash: state.replicas for state in existing}
-    owner = observed.replica_set(target.hash)
-    counted = replace(target, ready=min(target.ready, owner.ready if owner else 0))
-    return replica_counts(wanted, counted, others)
+    owner = observed.replica_set(leader.hash)
+    counted = replace(main, ready=min(main.ready, owner.ready if owner else 0))
+    return replica_counts(deployment.spec.replicas, counted, states, _missing(deployment, course, leader))
+
+
+def _gives_way(item: Revision, course: Course, leader: Revision) -> bool:
+    """Whether replicas of another revision that do not serve are given up.
+
+    They are where the revision has failed, where it is the same spec on a candidate that was abandoned, and where
+    accelerators are short: a replica that does not serve is not worth one that waits for its place.
+    """
+    target = course.revision
+    if item.marks.verdict is not None or target.marks.order is not None or course.placing.move is not Move.GO_ON:
+        return True
+    return item.hash != target.hash and same_but_place(item, target)
+
+
+def _missing(deployment: LLMDeployment, course: Course, leader: Revision) -> int:
+    """Ready replicas that may be missing: one in place, all in an outage, never the last one in any other case."""
+    wanted, order = deployment.spec.replicas, course.revision.marks.order
+    if order is Order.OUTAGE and leader.hash == course.revision.hash and deployment.spec.rollout.allow_outage:
+        return wanted
+    return 1 if order is not None and wanted > 1 else 0
 
 
 def _orphans(deployment: LLMDeployment, revision: Revision, observed: Observed, known: frozenset[str]) -> list[Delete]:
@@ -89,14 +150,16 @@ def _progress_requests(revision: Revision, observed: Observed) -> tuple[Request,
     )
 
 
-def _state(revision: Revision, observed: Observed) -> RevisionState:
+def _state(revision: Revision, observed: Observed, *, gives_way: bool = False) -> RevisionState:
     """What runs of a revision; pods beyond what its ReplicaSet asks for are as good as gone."""
-    owner = observed.replica_set(revision.hash)
+    owner, pods = observed.replica_set(revision.hash), observed.engine_pods(revision.hash)
     return RevisionState(
         hash=revision.hash,
         number=revision.number,
         replicas=owner.replicas if owner else 0,
         ready=min(observed.ready(revision.hash), owner.replicas) if owner else 0,
+        gives_way=gives_way,
+        lost=sum(pod.containers_ready and not pod.ready for pod in pods),
     )
 
 

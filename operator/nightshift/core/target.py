@@ -10,16 +10,29 @@ from nightshift.api.fetch import Resolved as ModelResolved
 from nightshift.api.model_facts import ModelFacts
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import Resolved, RevisionSpec
+from nightshift.api.spec import HardwareCandidate
 from nightshift.core import children, preflight
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.fetch_jobs import RETRY_SECONDS, retry_job
 from nightshift.core.images import IMAGE_ATTEMPTS, ask_again
+from nightshift.core.marks import Marks
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 from nightshift.core.observed import Observed, image_key
+from nightshift.core.placing import Move, placing
 from nightshift.core.planning import Apply, Delete, ResolveImage
 from nightshift.core.pod import image_tag
-from nightshift.core.revisions import Revision, build, candidate, carried, find, newest, revision_spec
+from nightshift.core.revisions import (
+    Revision,
+    build,
+    candidates,
+    carried,
+    find,
+    newest,
+    on_candidate,
+    places,
+    revision_spec,
+)
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
@@ -50,38 +63,80 @@ class Waiting:
     note: str = ""
     job: str | None = None
     """The Job whose answer is awaited, where it is one."""
+    unfit: bool = False
+    """Whether the blocker is that the model cannot run on the hardware."""
 
 
 Target: TypeAlias = Existing | New | Waiting
 
 
 def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Target:
-    """Find or make the revision that the spec asks for."""
+    """Find or make the revision that the spec asks for.
+
+    Where the one that is there finds no room, and nothing may be replaced in place, the next hardware candidate is
+    taken: a sibling revision, which is the newest from then on and so the one that is found. Candidates on which the
+    model cannot fit are passed over while another one is left.
+    """
     wanted = revision_spec(deployment.spec)
-    known = find(observed.revisions, wanted)
-    if known is not None:
+    known, previous = find(observed.revisions, wanted), newest(observed.revisions)
+    if known is not None and not _falls_back(deployment, known, observed, now):
         return Existing(known)
-    place = candidate(wanted, config)
-    if place.accelerator not in config.accelerators:
-        offered = ", ".join(sorted(config.accelerators)) or "none"
-        message = (
-            f"hardware.candidates[0].accelerator {place.accelerator!r} is not offered here; the administrator "
-            f"lists the profiles in the chart's value accelerators. Offered: {offered}."
-        )
-        return Waiting(blocker=Cause("UnknownAccelerator", message, definite=True))
-    resolved = carried(wanted, newest(observed.revisions), config)
+    current = known or previous
+    order = places(wanted, current.place if current is not None else None, config)
+    if unknown := _not_offered(candidates(wanted) or order, config):
+        return Waiting(blocker=unknown)
+    unfit: Waiting | None = None
+    for place in order if known is None else order[1:]:
+        found = _on(place, deployment, wanted, observed, config, now)
+        if not (isinstance(found, Waiting) and found.unfit):
+            return found
+        unfit = unfit or found
+    return Existing(known) if known is not None else unfit or Waiting()
+
+
+def _on(
+    place: HardwareCandidate,
+    deployment: LLMDeployment,
+    wanted: RevisionSpec,
+    observed: Observed,
+    config: OperatorConfig,
+    now: datetime,
+) -> Target:
+    """The revision on one of the candidates."""
+    placed = on_candidate(wanted, place) if candidates(wanted) else wanted
+    sibling = find(observed.revisions, placed)
+    if sibling is not None:
+        return Existing(sibling)
+    resolved = carried(placed, newest(observed.revisions), config, place)
     image = _image(resolved, observed, now)
     if isinstance(image, Waiting):
         return image
-    model = _model(deployment, wanted, image, observed, config, now)
+    model = _model(deployment, placed, image, observed, config, now)
     if isinstance(model, Waiting):
         return model
-    fits = preflight.check(deployment, wanted, model, observed, config, now)
+    fits = preflight.check(deployment, placed, model, observed, config, now)
     if isinstance(fits, preflight.Asking):
         return Waiting(apply=fits.apply, requeue_after=fits.requeue_after, note=fits.note, job=fits.job)
     if isinstance(fits, Cause):
-        return Waiting(blocker=fits)
-    return New(_revision(deployment, wanted, model, observed, config, fits.facts))
+        return Waiting(blocker=fits, unfit=True)
+    return New(_revision(deployment, placed, model, observed, config, fits.facts))
+
+
+def _falls_back(deployment: LLMDeployment, known: Revision, observed: Observed, now: datetime) -> bool:
+    """Whether the revision on the present candidate finds no room, and another one is to be tried."""
+    return not deployment.spec.paused and placing(deployment, known, observed, now).move is Move.FALL_BACK
+
+
+def _not_offered(asked: tuple[HardwareCandidate, ...], config: OperatorConfig) -> Cause | None:
+    for index, item in enumerate(asked):
+        if item.accelerator not in config.accelerators:
+            offered = ", ".join(sorted(config.accelerators)) or "none"
+            message = (
+                f"hardware.candidates[{index}].accelerator {item.accelerator!r} is not offered here; the administrator "
+                f"lists the profiles in the chart's value accelerators. Offered: {offered}."
+            )
+            return Cause("UnknownAccelerator", message, definite=True)
+    return None
 
 
 def _revision(
@@ -96,7 +151,7 @@ def _revision(
     last = newest(observed.revisions)
     number = last.number + 1 if last else 1
     manifest = children.controller_revision(deployment, revision_hash, number, record)
-    return Revision(revision_hash, number, record, None, manifest)
+    return Revision(revision_hash, number, record, Marks(), manifest)
 
 
 def _image(resolved: Resolved, observed: Observed, now: datetime) -> Resolved | Waiting:

@@ -1,0 +1,140 @@
+"""How the rollout of the target revision goes: what is noted on it, and what follows for others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from nightshift.api import names
+from nightshift.api.resource import LLMDeployment
+from nightshift.core import children
+from nightshift.core.marks import Marks, Order, Ordered
+from nightshift.core.observed import Observed
+from nightshift.core.placing import GOING_ON, Move, Placing, placing
+from nightshift.core.planning import Apply, EventNote
+from nightshift.core.revisions import Revision, newest
+from nightshift.core.verdict import judge, told
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where the target revision stands."""
+
+    revision: Revision
+    """With the marks that it has once this plan is carried out."""
+    apply: tuple[Apply, ...] = ()
+    announcements: tuple[EventNote, ...] = ()
+    placing: Placing = GOING_ON
+
+
+@dataclass(frozen=True)
+class _Note:
+    """One change of the marks."""
+
+    marks: Marks
+    reason: str
+    event: EventNote | None = None
+
+
+def stored(revision: Revision) -> Apply:
+    """A new revision is stored before anything is made of it."""
+    return Apply(revision.manifest, f"Storing revision {revision.hash}.", create=True)
+
+
+def noted(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> Course:
+    """What is to be noted on the target revision.
+
+    That it is the newest again, the digest that it runs, that it is tried afresh, that it served in full, that it
+    failed, or that it replaces others in place.
+    """
+    number, reasons, announced = revision.number, [], []
+    last, current = newest(observed.revisions), revision
+    if last is not None and last.hash != revision.hash:
+        number = last.number + 1
+        current = replace(revision, number=number, marks=_fresh(revision.marks, now))
+        reasons.append(f"Going back to revision {revision.hash}.")
+    room = placing(deployment, current, observed, now)
+    steps: tuple[Callable[[Revision], _Note | None], ...] = (
+        lambda item: _pinned(item, observed),
+        lambda item: _retried(deployment, item, now),
+        lambda item: _proven(deployment, item, observed, now),
+        lambda item: _judged(deployment, item, observed, now),
+        lambda item: _ordered(item, room, now),
+    )
+    for step in steps:
+        note = step(current)
+        if note is not None:
+            current = replace(current, marks=note.marks)
+            reasons.append(note.reason)
+            announced += [note.event] if note.event else []
+    if not reasons:
+        return Course(current, placing=room)
+    manifest = children.restated_revision(deployment, current, number, current.marks)
+    return Course(current, (Apply(manifest, " ".join(reasons), create=False),), tuple(announced), room)
+
+
+def _fresh(marks: Marks, now: datetime) -> Marks:
+    """A try that begins now: an earlier verdict and an earlier order do not count."""
+    return replace(marks, started=now, ordered=None, verdict=None)
+
+
+def _pinned(revision: Revision, observed: Observed) -> _Note | None:
+    if revision.digest is not None:
+        return None
+    digest = _running_digest(revision, observed)
+    if digest is None:
+        return None
+    reason = f"Pinning revision {revision.hash} to the image {digest}."
+    return _Note(replace(revision.marks, digest=digest), reason)
+
+
+def _running_digest(revision: Revision, observed: Observed) -> str | None:
+    """The digest that the first pod runs: it identifies the image where no registry could name one before."""
+    for pod in observed.engine_pods(revision.hash):
+        engine = pod.container(names.ENGINE_CONTAINER)
+        _, found, digest = (engine.image_id if engine else "").rpartition("@")
+        if found and digest.startswith("sha256:"):
+            return digest
+    return None
+
+
+def _retried(deployment: LLMDeployment, revision: Revision, now: datetime) -> _Note | None:
+    verdict = revision.marks.verdict
+    if verdict is None or deployment.retry is None or deployment.retry == verdict.retry:
+        return None
+    reason = f"Trying revision {revision.hash} again, as the annotation {names.ANNOTATION_RETRY} asks."
+    return _Note(_fresh(revision.marks, now), reason, EventNote("Normal", "Retrying", reason))
+
+
+def _proven(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> _Note | None:
+    owner, wanted, marks = observed.replica_set(revision.hash), deployment.spec.replicas, revision.marks
+    if not marks.under_way or marks.verdict is not None or owner is None or wanted == 0:
+        return None
+    if owner.replicas != wanted or min(owner.ready, observed.ready(revision.hash)) < wanted:
+        return None
+    reason = f"Revision {revision.hash} has served in full."
+    return _Note(replace(marks, proven=now, started=None, ordered=None), reason)
+
+
+def _judged(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> _Note | None:
+    if revision.marks.verdict is not None:
+        return None
+    verdict = judge(deployment, revision, observed, now)
+    if verdict is None:
+        return None
+    cause = told(verdict)
+    reason = f"Revision {revision.hash} has failed ({cause.reason}); revision {verdict.returned_to} serves again."
+    event = EventNote("Warning", "RolledBack", cause.message)
+    return _Note(replace(revision.marks, verdict=verdict), reason, event)
+
+
+def _ordered(revision: Revision, room: Placing, now: datetime) -> _Note | None:
+    order = {Move.IN_PLACE: Order.IN_PLACE, Move.OUTAGE: Order.OUTAGE}.get(room.move)
+    if order is None or revision.marks.verdict is not None or room.cause is None:
+        return None
+    event = EventNote(
+        "Warning" if order is Order.OUTAGE else "Normal",
+        "OutageBegins" if order is Order.OUTAGE else "ReplacingInPlace",
+        room.cause.message,
+    )
+    reason = f"Revision {revision.hash} replaces others {'with an outage' if order is Order.OUTAGE else 'in place'}."
+    return _Note(replace(revision.marks, ordered=Ordered(order, now)), reason, event)

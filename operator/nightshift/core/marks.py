@@ -1,0 +1,104 @@
+"""What is noted on a stored revision while it lives: annotations of its ControllerRevision.
+
+A revision's data never change. What became of it stands beside them, so that a new process decides as the one before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from pydantic import ValidationError
+
+from nightshift.api import names
+from nightshift.api.revision import FailedTry
+from nightshift.core.times import moment, written
+
+
+class Order(Enum):
+    """How a revision replaces what serves, where no accelerator is free for one replica more."""
+
+    IN_PLACE = "InPlace"
+    """An old replica goes before a new one comes, one at a time."""
+    OUTAGE = "Outage"
+    """The only one that serves goes first."""
+
+
+MARKS = frozenset(
+    {
+        names.ANNOTATION_IMAGE_ID,
+        names.ANNOTATION_STARTED,
+        names.ANNOTATION_PROVEN,
+        names.ANNOTATION_ORDER,
+        names.ANNOTATION_VERDICT,
+    }
+)
+"""The annotations that marks are written to."""
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """An order, and since when it holds."""
+
+    order: Order
+    since: datetime
+
+    def text(self) -> str:
+        """As it is written."""
+        return f"{self.order.value} {written(self.since)}"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What became of a revision."""
+
+    digest: str | None = None
+    """Digest that its first pod was seen to run, where no registry could be asked."""
+    started: datetime | None = None
+    """When its present rollout began, where that was after it was stored."""
+    proven: datetime | None = None
+    """When it first served in full."""
+    ordered: Ordered | None = None
+    verdict: FailedTry | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has yet to serve in full since its present rollout began."""
+        return self.proven is None or self.started is not None
+
+    @property
+    def order(self) -> Order | None:
+        """How it replaces what serves; None where the new replica comes before the old one goes."""
+        return self.ordered.order if self.ordered else None
+
+    def annotations(self) -> dict[str, str]:
+        """The marks as annotations."""
+        noted = {
+            names.ANNOTATION_IMAGE_ID: self.digest,
+            names.ANNOTATION_STARTED: written(self.started),
+            names.ANNOTATION_PROVEN: written(self.proven),
+            names.ANNOTATION_ORDER: self.ordered.text() if self.ordered else None,
+            names.ANNOTATION_VERDICT: self.verdict.model_dump_json(by_alias=True) if self.verdict else None,
+        }
+        return {key: value for key, value in noted.items() if value}
+
+
+def read_marks(annotations: Mapping[str, str]) -> Marks:
+    """Marks from annotations; what cannot be read counts as not there."""
+    order, _, since = annotations.get(names.ANNOTATION_ORDER, "").partition(" ")
+    ordered_at = moment(since)
+    known = order in {item.value for item in Order}
+    return Marks(
+        digest=annotations.get(names.ANNOTATION_IMAGE_ID),
+        started=moment(annotations.get(names.ANNOTATION_STARTED)),
+        proven=moment(annotations.get(names.ANNOTATION_PROVEN)),
+        ordered=Ordered(Order(order), ordered_at) if known and ordered_at is not None else None,
+        verdict=_verdict(annotations.get(names.ANNOTATION_VERDICT)),
+    )
+
+
+def _verdict(text: str | None) -> FailedTry | None:
+    try:
+        return FailedTry.model_validate_json(text) if text else None
+    except ValidationError:
+        return None

@@ -1,0 +1,126 @@
+"""Whether a new revision has failed, so that the last good one serves again."""
+
+from datetime import datetime, timedelta
+
+from nightshift.api.resource import LLMDeployment
+from nightshift.api.revision import FailedTry
+from nightshift.core.cause import Cause
+from nightshift.core.causes import pod_cause, revision_cause
+from nightshift.core.observed import Observed
+from nightshift.core.revisions import Revision
+from nightshift.core.times import moment
+
+_NO_VERDICT = frozenset(
+    {
+        "NoGpuCapacity",
+        "Unschedulable",
+        "QuotaExceeded",
+        "NodeNotReady",
+        "PodEvicted",
+        "PodRejected",
+        "ModelClaimNotFound",
+    }
+)
+"""Of the cluster and not of the revision: another revision would fare no better, and waiting may help."""
+
+_OF_THE_SPEC = frozenset(
+    {
+        "AcceleratorCountUnsuitable",
+        "AcceleratorUnsuitable",
+        "ContainerCrashed",
+        "DoesNotFit",
+        "EngineArgsRejected",
+        "EngineCrashed",
+        "EngineStartTooSlow",
+        "ImageUnsuitable",
+        "ModelNeedsRemoteCode",
+        "ModelNotSupported",
+        "OutOfGpuMemory",
+        "OutOfMemory",
+        "PortTaken",
+        "QuantizationUnsupported",
+    }
+)
+"""Definite causes that only another spec cures.
+
+Others, such as a Secret that is missing, a gated model or a driver, are cured outside, and Nightshift promises to go on
+by itself then: they have time until the deadline.
+"""
+
+
+def last_good(revisions: tuple[Revision, ...], target: Revision, observed: Observed) -> Revision | None:
+    """The revision to return to: the latest that once served in full, or else the latest that serves now."""
+    others = [item for item in revisions if item.hash != target.hash and item.marks.verdict is None]
+    good = [item for item in others if item.marks.proven is not None or observed.ready(item.hash)]
+    return max(good, key=lambda item: (item.marks.proven is not None, item.number), default=None)
+
+
+def judge(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> FailedTry | None:
+    """The verdict on the target revision; None while there is none.
+
+    A revision that served in full since its rollout began is not judged any more, and none is without an earlier one
+    to return to. A definite cause decides at once where only another spec cures it, or where replicas are missing
+    because of the rollout; everything else has until the deadline.
+    """
+    good = last_good(observed.revisions, target, observed)
+    if good is None or not target.marks.under_way or deployment.spec.replicas == 0:
+        return None
+    cause = revision_cause(observed, target.hash)
+    if cause is not None and _at_once(cause, target):
+        return _failed(deployment, good, cause, now)
+    late = _late(deployment, target, observed, cause, now)
+    return _failed(deployment, good, late, now) if late is not None else None
+
+
+def _at_once(cause: Cause, target: Revision) -> bool:
+    if not cause.definite or cause.reason in _NO_VERDICT:
+        return False
+    return cause.reason in _OF_THE_SPEC or target.marks.order is not None
+
+
+def _late(
+    deployment: LLMDeployment, target: Revision, observed: Observed, cause: Cause | None, now: datetime
+) -> Cause | None:
+    """Why a revision without progress has failed; None where the deadline has not passed or does not count."""
+    due = deadline(deployment, target, observed)
+    if due is None or now < due or (cause is not None and cause.reason in _NO_VERDICT):
+        return None
+    seconds = deployment.spec.rollout.deadline_seconds
+    count = f"{observed.ready(target.hash)} of {deployment.spec.replicas} replicas of revision {target.hash} are ready"
+    what = f"{count}, and there was no progress for rollout.deadlineSeconds ({seconds} s)."
+    if cause is None:
+        return Cause("RolloutDeadlineExceeded", f"{what} Raise it if the model needs longer to load.", definite=True)
+    return Cause(cause.reason, f"{what} {cause.message}", definite=True)
+
+
+def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) -> datetime | None:
+    """When a revision is judged unless it comes further; None while that cannot be said.
+
+    It cannot without pods, nor while one downloads its model, whose own progress tells a stall.
+
+    Worked example: begun at 12:00, the last replica placed at 12:10 and initialized at 12:25, deadline 7200 s: 14:25.
+    """
+    pods = observed.engine_pods(target.hash)
+    starting = [pod for pod in pods if not pod.ready]
+    if not starting or not target.marks.under_way:
+        return None
+    if any(pod.node is not None and not pod.initialized and pod_cause(pod) is None for pod in starting):
+        return None
+    begun = target.marks.started or moment(target.manifest["metadata"].get("creationTimestamp"))
+    times = [begun, *(pod.advanced for pod in pods)]
+    latest = max((time for time in times if time is not None), default=None)
+    return latest + timedelta(seconds=deployment.spec.rollout.deadline_seconds) if latest is not None else None
+
+
+def _failed(deployment: LLMDeployment, good: Revision, cause: Cause, now: datetime) -> FailedTry:
+    return FailedTry(reason=cause.reason, message=cause.message, at=now, returned_to=good.hash, retry=deployment.retry)
+
+
+def told(verdict: FailedTry) -> Cause:
+    """What a verdict says for as long as it stands."""
+    return Cause(
+        verdict.reason,
+        f"Rolled back to revision {verdict.returned_to}: {verdict.message} Change the spec, which is tried at once; or "
+        "have the same spec tried again by another value of the annotation nightshift.dev/retry.",
+        definite=True,
+    )
