@@ -63,6 +63,68 @@ def test_the_next_step(wanted: int, target: RevisionState, others: list[Revision
     assert replica_counts(wanted, target, others) == counts
 
 
+def giving_way(name: str, replicas: int, ready: int, lost: int = 0) -> RevisionState:
+    return RevisionState(name, 1, replicas, ready, gives_way=True, lost=lost)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "missing", "target", "others", "counts"),
+    [
+        pytest.param(3, 1, state("b", 0, 0, 2), [A3], {"b": 1, "a": 2}, id="in place: one old goes, one new comes"),
+        pytest.param(3, 1, state("b", 1, 0, 2), [state("a", 2, 2)], {"b": 1, "a": 2}, id="nothing until it is ready"),
+        pytest.param(3, 1, state("b", 1, 1, 2), [state("a", 2, 2)], {"b": 2, "a": 1}, id="then the next"),
+        pytest.param(3, 1, state("b", 2, 2, 2), [state("a", 1, 1)], {"b": 3, "a": 0}, id="and the last"),
+        pytest.param(2, 1, state("b", 0, 0, 2), [state("a", 2, 2)], {"b": 1, "a": 1}, id="of two one serves on"),
+        pytest.param(
+            3, 1, state("b", 1, 1, 2), [state("a", 2, 0)], {"b": 2, "a": 1}, id="an old one that starts may stay"
+        ),
+        pytest.param(
+            3,
+            1,
+            state("b", 1, 1, 2),
+            [giving_way("a", 2, 0)],
+            {"b": 3, "a": 0},
+            id="unless it holds what is waited for",
+        ),
+        pytest.param(
+            1, 1, state("b", 1, 0, 2), [state("a", 1, 1)], {"b": 1, "a": 0}, id="an outage takes the only one"
+        ),
+        pytest.param(
+            3, 0, state("a", 3, 2), [giving_way("b", 1, 0)], {"a": 3, "b": 0}, id="what failed and does not serve goes"
+        ),
+        pytest.param(
+            3, 0, state("a", 3, 2), [giving_way("b", 1, 1)], {"a": 3, "b": 1}, id="what failed and serves goes later"
+        ),
+        pytest.param(
+            2, 0, state("b", 1, 0), [giving_way("a", 2, 1, 1)], {"b": 1, "a": 2}, id="a lost one is not given up"
+        ),
+    ],
+)
+def test_the_next_step_where_room_is_short(
+    wanted: int, missing: int, target: RevisionState, others: list[RevisionState], counts: dict[str, int]
+) -> None:
+    assert replica_counts(wanted, target, others, missing) == counts
+
+
+@given(st.integers(2, 6), st.integers(0, 6), st.randoms(use_true_random=False))
+def test_in_place_never_less_than_one_below_and_never_more_than_were_there(
+    wanted: int, started: int, chance: object
+) -> None:
+    choose = getattr(chance, "random")  # noqa: B009
+    asked, ready = {"b": 0, "a": wanted}, {"b": 0, "a": min(started, wanted)}
+    for _ in range(100):
+        before = sum(ready.values())
+        asked = replica_counts(wanted, state("b", asked["b"], ready["b"], 2), [state("a", asked["a"], ready["a"])], 1)
+        ready = {name: min(ready[name], asked[name]) for name in asked}
+        assert sum(ready.values()) >= min(before, wanted - 1)
+        assert sum(asked.values()) == wanted
+        if asked == {"b": wanted, "a": 0} and ready["b"] == wanted:
+            return
+        if asked["b"] > ready["b"]:
+            ready["b"] += choose() < 0.7
+    raise AssertionError("the rollout does not end")
+
+
 def states(name: str) -> st.SearchStrategy[RevisionState]:
     return st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 9)).map(
         lambda drawn: state(name, drawn[0], min(drawn[0], drawn[1]), drawn[2])

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from nightshift.api.revision import RevisionSpec
-from nightshift.api.spec import TrafficSpec
+from nightshift.api.spec import HardwareCandidate, TrafficSpec
 from nightshift.core.revisions import (
     Revision,
     build,
@@ -11,8 +11,10 @@ from nightshift.core.revisions import (
     find,
     newest,
     obsolete,
+    on_candidate,
     parse_revision,
     places,
+    same_but_place,
 )
 from tests.support.builders import (
     DIGEST,
@@ -91,6 +93,54 @@ def test_what_does_not_touch_pods_finds_the_revision_again(before: dict[str, Any
 def test_what_touches_pods_makes_another_revision(after: dict[str, Any]) -> None:
     assert find((revision(),), wanted_of(after)) is None
     assert revision(after).hash != revision().hash
+
+
+def on(*places: dict[str, Any]) -> dict[str, Any]:
+    return model_spec(hardware={"candidates": list(places)})
+
+
+GPU, TWO_GPUS, CPU = {"accelerator": "nvidia-gpu"}, {"accelerator": "nvidia-gpu", "count": 2}, {"accelerator": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(on(GPU), on(GPU, CPU), id="a fallback is added"),
+        pytest.param(on(GPU), on(CPU, GPU), id="another one is put first"),
+        pytest.param(on(GPU), on({**GPU, "count": 1}, CPU), id="the count that is meant anyway is written out"),
+    ],
+)
+def test_what_serves_stays_while_its_candidate_is_listed(before: dict[str, Any], after: dict[str, Any]) -> None:
+    stored = revision(before)
+    assert find((stored,), wanted_of(after)) == stored
+
+
+def test_of_siblings_the_newest_is_found_and_one_that_is_not_listed_is_none() -> None:
+    first, second = revision(on(GPU), number=1), revision(on(CPU), number=2)
+    assert find((first, second), wanted_of(on(GPU, CPU))) == second
+    assert find((first, second), wanted_of(on(GPU))) == first
+    assert find((first, second), wanted_of(on(TWO_GPUS))) is None
+    assert same_but_place(first, second)
+    assert not same_but_place(first, revision(model_spec(engine={"args": ["--seed=1"]})))
+
+
+def test_a_revision_on_one_of_several_candidates_is_that_of_this_one_alone() -> None:
+    place = HardwareCandidate(accelerator="cpu")
+    assert on_candidate(wanted_of(on(GPU, CPU)), place).to_sparse_json() == wanted_of(on(CPU)).to_sparse_json()
+
+
+def test_the_order_in_which_candidates_are_tried() -> None:
+    wanted = wanted_of(on(GPU, TWO_GPUS, CPU, GPU))
+    named = [(place.accelerator, place.count) for place in places(wanted, None, config())]
+    assert named == [("nvidia-gpu", 1), ("nvidia-gpu", 2), ("cpu", 1)], "each once"
+    current = HardwareCandidate(accelerator="nvidia-gpu", count=2)
+    assert [place.count for place in places(wanted, current, config())] == [2, 1, 1]
+    assert places(wanted, HardwareCandidate(accelerator="tpu"), config())[0].accelerator == "nvidia-gpu"
+
+
+def test_how_a_rollout_goes_is_no_part_of_the_identity() -> None:
+    rollout = {"allowOutage": True, "placementTimeoutSeconds": 1, "deadlineSeconds": 60}
+    assert revision(model_spec(rollout=rollout)).hash == revision().hash
 
 
 def test_defaults_are_not_stored_so_that_a_newer_operators_defaults_make_no_new_revision() -> None:

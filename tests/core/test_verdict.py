@@ -1,0 +1,148 @@
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from nightshift.api.revision import FailedTry
+from nightshift.core.marks import Marks, Order, Ordered
+from nightshift.core.observed import ContainerFacts, Observed, PodFacts
+from nightshift.core.revisions import Revision
+from nightshift.core.verdict import deadline, judge, last_good, told
+from tests.support.builders import NOW, container, deployment, model_spec, pod, revision
+
+PROVEN = Marks(proven=NOW - timedelta(days=1))
+GOOD = replace(revision(), marks=PROVEN)
+STARTED = NOW - timedelta(seconds=7200)
+TRIED = replace(revision(model_spec(engine={"args": ["--seed=1"]}), number=2), marks=Marks(started=STARTED))
+REFUSED = "vllm: error: unrecognized arguments: --speed"
+JUDGED = FailedTry(reason="EngineCrashed", message="It crashed.", at=NOW, returned_to="x")
+
+
+def starting(*containers: ContainerFacts, advanced: datetime | None = STARTED, **changes: Any) -> PodFacts:
+    return pod(TRIED.hash, containers=containers, advanced=advanced, **{"node": "n", **changes})
+
+
+def crashed(message: str, restarts: int = 0) -> ContainerFacts:
+    waiting = "CrashLoopBackOff" if restarts else None
+    return container(exit_code=1, termination_message=message, restarts=restarts, waiting_reason=waiting)
+
+
+LOADING = container(running_since="2026-03-01T10:00:00Z")
+NO_SECRET = container(waiting_reason="CreateContainerConfigError", waiting_message='secret "hub" not found')
+FULL = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+SOON = NOW - timedelta(seconds=7199)
+
+
+def verdict(pods: tuple[PodFacts, ...], target: Revision = TRIED, *others: Revision, **spec: Any) -> FailedTry | None:
+    observed = Observed(revisions=(target, *(others or (GOOD,))), pods=pods)
+    return judge(deployment(model_spec(**spec)), target, observed, NOW)
+
+
+@pytest.mark.parametrize(
+    ("pods", "reason"),
+    [
+        pytest.param(
+            (starting(crashed(REFUSED), advanced=NOW),), "EngineArgsRejected", id="a refused argument: at once"
+        ),
+        pytest.param((starting(crashed("boom"), advanced=NOW),), None, id="one crash is not enough"),
+        pytest.param((starting(crashed("boom", 3), advanced=NOW),), "EngineCrashed", id="a crash loop is"),
+        pytest.param((starting(NO_SECRET, advanced=SOON),), None, id="a missing Secret may come: it has time"),
+        pytest.param((starting(NO_SECRET),), "PodConfigInvalid", id="until the deadline"),
+        pytest.param((starting(LOADING, advanced=SOON),), None, id="an engine that loads has time"),
+        pytest.param((starting(LOADING),), "RolloutDeadlineExceeded", id="until the deadline without progress"),
+        pytest.param(
+            (starting(LOADING), pod(TRIED.hash, name="b", ready=True, advanced=SOON)),
+            None,
+            id="a ready one is progress",
+        ),
+        pytest.param((starting(initialized=False),), None, id="a download under way is not timed"),
+        pytest.param((starting(unschedulable=FULL, node=None),), None, id="no accelerator is no fault of the revision"),
+        pytest.param((starting(LOADING, containers_ready=True),), None, id="a node that does not report is no verdict"),
+        pytest.param(
+            (starting(phase="Failed", failure_reason="Evicted"),), None, id="a pod that its node put out is no verdict"
+        ),
+        pytest.param((), None, id="no pods, no verdict"),
+    ],
+)
+def test_when_a_revision_has_failed(pods: tuple[PodFacts, ...], reason: str | None) -> None:
+    found = verdict(pods)
+    assert (found.reason if found else None) == reason
+    if found is not None:
+        assert found.returned_to == GOOD.hash
+        assert found.at == NOW
+
+
+CRASHING = (starting(crashed(REFUSED)),)
+OTHER = replace(revision(model_spec(engine={"args": ["--seed=2"]}), number=3), marks=Marks())
+
+
+@pytest.mark.parametrize(
+    ("target", "others", "judged"),
+    [
+        pytest.param(TRIED, (GOOD,), True, id="an earlier one served in full"),
+        pytest.param(TRIED, (replace(GOOD, marks=Marks(verdict=JUDGED)),), False, id="the earlier one failed too"),
+        pytest.param(TRIED, (replace(GOOD, marks=Marks()),), False, id="the earlier one never served, nor does now"),
+        pytest.param(
+            replace(TRIED, marks=PROVEN), (GOOD,), False, id="it served in full: what comes later is no rollout"
+        ),
+        pytest.param(
+            replace(TRIED, marks=replace(PROVEN, started=NOW)), (GOOD,), True, id="it served once, and is tried again"
+        ),
+    ],
+)
+def test_who_is_judged(target: Revision, others: tuple[Revision, ...], judged: bool) -> None:
+    assert (verdict(CRASHING, target, *others) is not None) == judged
+
+
+def test_without_an_earlier_revision_or_while_off_nothing_is_judged() -> None:
+    alone = Observed(revisions=(TRIED,), pods=CRASHING)
+    assert judge(deployment(), TRIED, alone, NOW) is None
+    assert verdict(CRASHING, replicas=0) is None
+
+
+def test_where_replicas_are_missing_for_it_a_definite_cause_has_no_time() -> None:
+    in_place = replace(TRIED, marks=Marks(started=NOW, ordered=Ordered(Order.IN_PLACE, NOW)))
+    found = verdict((starting(NO_SECRET, advanced=NOW),), in_place)
+    assert found is not None
+    assert found.reason == "PodConfigInvalid"
+
+
+def test_the_last_good_one_is_the_latest_that_served_in_full_before_one_that_serves_a_little() -> None:
+    half = replace(OTHER, number=3)
+    serving = Observed(revisions=(GOOD, TRIED, half), pods=(pod(half.hash, ready=True),))
+    assert last_good(serving.revisions, TRIED, serving) == GOOD
+    unproven = replace(GOOD, marks=Marks())
+    of_an_older_operator = replace(serving, revisions=(unproven, TRIED, half))
+    assert last_good(of_an_older_operator.revisions, TRIED, of_an_older_operator) == half
+    assert last_good((TRIED,), TRIED, Observed(revisions=(TRIED,))) is None
+
+
+def test_the_worked_example_of_the_deadline() -> None:
+    target = replace(TRIED, marks=Marks(started=NOW))
+    loading = starting(LOADING, advanced=NOW + timedelta(minutes=25))
+    observed = Observed(revisions=(GOOD, target), pods=(loading,))
+    assert deadline(deployment(), target, observed) == NOW + timedelta(minutes=145)
+
+
+def test_a_revision_without_a_mark_began_when_it_was_stored() -> None:
+    manifest = {
+        **TRIED.manifest,
+        "metadata": {**TRIED.manifest["metadata"], "creationTimestamp": "2026-03-01T10:00:00Z"},
+    }
+    stored = replace(TRIED, marks=Marks(), manifest=manifest)
+    found = verdict((starting(LOADING, advanced=None),), stored)
+    assert found is not None
+    assert "0 of 1 replicas" in found.message
+    assert "rollout.deadlineSeconds (7200 s)" in found.message
+
+
+def test_a_verdict_remembers_the_retry_that_it_saw_and_names_both_ways_out() -> None:
+    asked = deployment().model_copy(update={"retry": "2"})
+    found = judge(asked, TRIED, Observed(revisions=(GOOD, TRIED), pods=CRASHING), NOW)
+    assert found is not None
+    assert found.retry == "2"
+    cause = told(found)
+    assert cause.definite
+    assert cause.message.startswith(f"Rolled back to revision {GOOD.hash}: vLLM refuses its arguments")
+    assert "nightshift.dev/retry" in cause.message
