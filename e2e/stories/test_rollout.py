@@ -4,10 +4,12 @@ import subprocess
 import sys
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 
 from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
+from e2e.support.client import Object
 from e2e.support.kstatus import verdict
 from e2e.support.lane import ROOT
 
@@ -126,3 +128,111 @@ def test_revisions_beyond_the_limit_are_freed(world: World) -> None:
         return {item["metadata"]["name"] for item in found} == expected or None
 
     world.eventually("the present revision and the one before are kept", kept, 30)
+
+
+def _on_gpus(world: World, *arguments: str, **spec: Any) -> Object:
+    """The simulator on accelerators, which waits for room for three seconds only."""
+    base = world.simulated(**({"hardware": GPU} | spec))
+    base["spec"]["rollout"] = {"placementTimeoutSeconds": 3, **base["spec"].get("rollout", {})}
+    base["spec"]["engine"]["args"] = ["--max-model-len=512", *arguments]
+    return base
+
+
+@pytest.mark.engine("simulator")
+def test_two_replicas_without_a_spare_accelerator_are_replaced_in_place(world: World) -> None:
+    offer_gpus(world, 2)
+    world.given("a node with two accelerators, and two replicas that serve on them")
+    world.apply(_on_gpus(world, replicas=2))
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    with world.following_engine_pods() as history:
+
+        def all_known() -> bool | None:
+            return True if sum(is_ready(pod) for pod in history()[-1].values()) == 2 else None
+
+        world.eventually("the watch tells of both", all_known)
+        world.when("an argument is changed")
+        world.apply(_on_gpus(world, "--seed=1", replicas=2))
+        world.becomes_ready(seconds=180)
+
+        def only_new() -> list[int] | None:
+            states = history()
+            there = {revision_of(pod) for pod in states[-1].values()}
+            if old in there or len(states[-1]) != 2:
+                return None
+            counts = [sum(is_ready(pod) for pod in pods.values()) for pods in states]
+            return counts[counts.index(2) :]
+
+        counts = world.eventually("only the new revision is there", only_new)
+    world.then(f"at least {min(counts)} of 2 replicas were ready at every change that the watch told of")
+    assert min(counts) >= 1
+    assert "ReplacingInPlace" in {event["reason"] for event in world.events()}
+
+
+@pytest.mark.engine("simulator")
+def test_the_only_replica_on_the_only_accelerator_goes_only_where_an_outage_is_allowed(world: World) -> None:
+    offer_gpus(world, 1)
+    world.given("a node with one accelerator, and one replica that serves on it")
+    world.apply(_on_gpus(world))
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    world.when("an argument is changed")
+    world.apply(_on_gpus(world, "--seed=1"))
+
+    def refused() -> Object | None:
+        found = world.expect("Progressing", "False", "NoGpuCapacity")
+        said = "goes on serving" in found["message"] and "A node may come" not in found["message"]
+        return found if said else None
+
+    found = world.eventually("the change is refused, with the remedies", refused, 90)
+    world.tell("", found["message"])
+    assert "rollout.allowOutage" in found["message"]
+    world.expect("Ready", "False", "NoGpuCapacity")
+    world.expect("Available", "True")
+    assert world.read()["status"]["revision"] == old
+    world.when("an outage is allowed")
+    world.apply(_on_gpus(world, "--seed=1", rollout={"allowOutage": True}))
+    world.becomes_ready(seconds=120)
+    assert world.read()["status"]["revision"] != old
+    assert "OutageBegins" in {event["reason"] for event in world.events()}
+
+
+@pytest.mark.engine("simulator")
+def test_where_the_first_candidate_has_no_room_the_next_one_is_taken(world: World) -> None:
+    offer_gpus(world, 1)
+    world.given("a node with one accelerator, and a deployment that asks for two, or else for the processor")
+    either = {"candidates": [{"accelerator": "fake-gpu", "count": 2}, {"accelerator": "cpu"}]}
+    world.apply(_on_gpus(world, hardware=either))
+    world.becomes_ready(seconds=120)
+    status = world.read()["status"]
+    assert status["effective"]["accelerator"] == "cpu"
+    assert [revision_of(pod) for pod in world.engine_pods()] == [status["revision"]]
+
+
+@pytest.mark.engine("simulator")
+def test_a_revision_that_crashes_gives_way_to_the_last_good_one_and_a_correction_heals(world: World) -> None:
+    world.given("one simulated replica")
+    world.apply(world.simulated())
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    world.when("an argument that vLLM refuses is added")
+    broken = world.simulated()
+    broken["spec"]["engine"]["args"] = ["--max-model-len=512", "--speed=ludicrous"]
+    world.apply(broken)
+    found = world.eventually("it is rolled back", lambda: world.expect("Stalled", "True", "EngineArgsRejected"), 120)
+    world.tell("", found["message"])
+    assert found["message"].startswith(f"Rolled back to revision {old}: ")
+    world.expect("Ready", "False", "EngineArgsRejected")
+    world.expect("Reconciling", "False")
+    world.expect("Available", "True")
+
+    def only_old() -> bool | None:
+        return True if [revision_of(pod) for pod in world.engine_pods()] == [old] else None
+
+    world.eventually("only the good revision is there", only_old, 60)
+    assert "RolledBack" in {event["reason"] for event in world.events()}
+    world.when("the argument is corrected")
+    broken["spec"]["engine"]["args"] = ["--max-model-len=512", "--seed=1"]
+    world.apply(broken)
+    world.becomes_ready(seconds=120)
+    assert world.read()["status"]["revision"] != old
