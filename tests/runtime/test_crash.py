@@ -6,6 +6,7 @@ Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the re
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ from tests.support.tales import TALES
 from tests.support.virtual_time import run
 
 Story = Callable[[Deaths], Mortal]
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 _VOLATILE = ("resourceVersion", "uid", "creationTimestamp", "generation")
 TAKEOVER_SECONDS = 20.0
 CRASH_POINTS = 1500
@@ -83,9 +85,8 @@ def end_state(told: Mortal) -> list[Any]:
 def without_volatile(raw: Object, uids: dict[str, tuple[str, str]]) -> Object:
     metadata = {key: value for key, value in raw["metadata"].items() if key not in _VOLATILE}
     owners = [uids[owner["uid"]] for owner in metadata.pop("ownerReferences", ())]
-    timed = {names.ANNOTATION_PROVEN, names.ANNOTATION_STARTED}
     annotations = {
-        key: "a time" if key in timed else value
+        key: _TIME.sub("a time", value)
         for key, value in metadata.pop("annotations", {}).items()
         if key != names.ANNOTATION_APPLIED
     }

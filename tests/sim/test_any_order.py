@@ -169,7 +169,8 @@ def plain(raw: Object, owners: Mapping[str, str]) -> Object:
         metadata.pop("name")
         metadata["ownerReferences"] = []
     annotations = metadata.pop("annotations", {})  # the hash of what was applied holds the uid of the owner
-    metadata["annotations"] = {key: value for key, value in annotations.items() if key != names.ANNOTATION_APPLIED}
+    passed_over = {names.ANNOTATION_APPLIED, names.ANNOTATION_PROVEN, names.ANNOTATION_STARTED}  # history, and when
+    metadata["annotations"] = {key: value for key, value in annotations.items() if key not in passed_over}
     rest = {key: value for key, value in raw.items() if key not in ("metadata", "revision", "status")}
     if raw["kind"] == names.KIND:
         told = [(item["type"], item["status"], item["reason"]) for item in raw["status"]["conditions"]]
