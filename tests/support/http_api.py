@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +27,7 @@ class HttpApi:
 
     def __init__(self) -> None:
         self.server = ApiServer()
+        self.server.clock = lambda: datetime.now(UTC)
         self.world = World(self.server)
         self.url = ""
         self._started, self._stop = threading.Event(), asyncio.Event()
