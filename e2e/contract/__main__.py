@@ -75,6 +75,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> list[Record]:
         engine = Engine(name, arguments.kind, arguments.version, url.rstrip("/"), adapter_path=arguments.adapter)
         cases = await run_all(engine, chosen(engine, arguments.only), progress)
         records.append(Record(name, engine.kind, engine.version, cases))
+    if arguments.in_cluster:
+        await pods.clean()
     try:
         for launcher in launchers(arguments, folder):
             records.append(await run_launched(launcher, arguments.only))  # noqa: PERF401 - one engine at a time

@@ -187,7 +187,7 @@ class PodLauncher:
             if status.get("phase") in ("Failed", "Succeeded"):
                 break
             await asyncio.sleep(0.5)
-        raise RuntimeError(f"pod {name} got no address")
+        raise RuntimeError(f"pod {name} got no address\n{await _described()}")
 
     async def _watch_end(self, name: str, gone: asyncio.Event) -> None:
         await _exit_code(name, self.ready_seconds)
@@ -195,7 +195,10 @@ class PodLauncher:
 
 
 async def clean() -> None:
-    """Remove the namespace and the volume."""
+    """Remove the namespace and the volume.
+
+    Also before a run: a volume that outlived its claim, as after a killed run, stays bound to that claim for ever.
+    """
     await _kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     await _kubectl("delete", "persistentvolume", VOLUME, "--ignore-not-found")
 
@@ -213,6 +216,11 @@ async def _delete(name: str) -> None:
     await _kubectl(
         "delete", "pod", name, f"--namespace={NAMESPACE}", "--ignore-not-found", "--force", "--grace-period=0"
     )
+
+
+async def _described() -> str:
+    """What the cluster says of the pods, the claim and the volume."""
+    return await _kubectl("describe", "pods,pvc,pv", f"--namespace={NAMESPACE}")
 
 
 async def _logs(name: str) -> str:
