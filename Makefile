@@ -72,7 +72,7 @@ cluster-down: venv ## Stop the local cluster; images and caches stay
 	@$(BIN)/python -m e2e.cluster down
 
 .PHONY: generate
-generate: venv ## Write the generated files: CRD, chart copy, install.yaml, API reference
+generate: venv ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics
 	@$(BIN)/python -m e2e.cluster tool helm
 	@$(BIN)/python -m tools.generate all
 

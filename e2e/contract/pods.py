@@ -117,6 +117,8 @@ class PodLauncher:
     image: str
     models: Path | None = None
     ready_seconds: float = 300.0
+    address_seconds: float = 900.0
+    """Scheduling and the first pull of an image of some gigabytes included."""
     _count: int = 0
 
     async def start(self, *more: str) -> Running:
@@ -128,7 +130,7 @@ class PodLauncher:
             url = f"http://{await self._address(name)}:{PORT}"
             startup = await watch_start(url, self.ready_seconds, gone)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}\n{(await _logs(name))[-2000:]}") from error
+            raise RuntimeError(f"{error}\n{await _last_words(name)}") from error
         finally:
             watcher.cancel()
 
@@ -179,7 +181,7 @@ class PodLauncher:
         return {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", **sizes}
 
     async def _address(self, name: str) -> str:
-        deadline = time.monotonic() + self.ready_seconds
+        deadline = time.monotonic() + self.address_seconds
         while time.monotonic() < deadline:
             status = (await _get(name))["status"]
             if address := status.get("podIP"):
@@ -221,6 +223,14 @@ async def _delete(name: str) -> None:
 async def _described() -> str:
     """What the cluster says of the pods, the claim and the volume."""
     return await _kubectl("describe", "pods,pvc,pv", f"--namespace={NAMESPACE}")
+
+
+async def _last_words(name: str) -> str:
+    """The end of the log; where there is none, why: it must not hide what went wrong before."""
+    try:
+        return (await _logs(name))[-2000:]
+    except cluster.ClusterError as error:
+        return f"no log: {error}"
 
 
 async def _logs(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,30 @@ def test_the_api_server_refuses_nonsense_with_the_remedy(world: World) -> None:
         world.apply(world.deployment("1a"))
 
 
+def fields(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Paths of all fields below a schema, as kubectl explain takes them."""
+    for name, inner in schema.get("items", schema).get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from fields(inner, f"{path}.{name}")
+
+
 @pytest.mark.engine("none")
 def test_kubectl_explain_reads_like_documentation(world: World) -> None:
     text = " ".join(world.client.kubectl("explain", "lld.spec.engine.args").split())
     assert "restarts the pods" in text
     assert "Flags that Nightshift" in text
+    definition = world.client.get("crd", "llmdeployments.nightshift.dev", "default")
+    assert definition is not None
+    spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    paths = list(fields(spec, "lld.spec"))
+    told = world.client.kubectl("explain", "lld.spec", "--recursive")
+    missing = [path for path in paths if f"{path.rpartition('.')[2]}\t<" not in told]
+    assert missing == []
+    world.then(f"kubectl explain tells of {len(paths)} fields")
+    parents = sorted({path.rpartition(".")[0] for path in paths})
+    silent = [path for path in parents if "<no description>" in world.client.kubectl("explain", path)]
+    assert silent == []
+    world.then("and says of each what it is")
 
 
 @pytest.mark.engine("simulator")

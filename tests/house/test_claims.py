@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.claims import PAGE, problems, rows
+from tools.claims import PAGE, definitions, problems, rows
 from tools.repository import ROOT
 
 HEAD = "| Claim | Shown by | Engine | Figure |\n| --- | --- | --- | --- |\n"
@@ -40,3 +40,15 @@ def test_a_wrong_row_is_found(row: str, problem: str) -> None:
 
 def test_a_page_without_claims_is_found() -> None:
     assert problems("# Claims\n\n| Other | Table |\n| --- | --- |\n| a | b |\n") != []
+
+
+def test_every_story_shows_a_claim() -> None:
+    page = (ROOT / PAGE).read_text()
+    stories = [
+        f"{path.relative_to(ROOT)}::{name}"
+        for path in sorted((ROOT / "e2e" / "stories").glob("test_*.py"))
+        for name in sorted(definitions(path.read_text()))
+        if name.startswith("test_")
+    ]
+    assert stories
+    assert [story for story in stories if f"`{story}`" not in page] == []

@@ -40,7 +40,6 @@ ALIASES_IN_404 = Version(0, 32, 0)
 FINGERPRINT = Version(0, 21, 0)
 SHUTDOWN_TIMEOUT = Version(0, 18, 0)
 GUARDED_BEYOND_V1 = Version(0, 24, 0)
-QUEUE_LIMITS = Version(0, 29, 0)
 GPU_MEMORY_DEFAULT_092 = Version(0, 20, 0)
 SAGEMAKER_ADAPTERS = Version(0, 11, 1)
 

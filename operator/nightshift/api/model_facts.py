@@ -22,17 +22,6 @@ _WORD = 96
 Number = Annotated[int, Field(ge=0, le=_LARGEST)]
 Word = Annotated[str, Field(max_length=_WORD)]
 
-DTYPE_BITS: dict[str, int] = {
-    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
-    **dict.fromkeys(("F32", "I32", "U32"), 32),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "F4": 4,
-}
-"""Bits per element by safetensors dtype. Source: safetensors 0.6, `Dtype` in safetensors/src/tensor.rs."""
-
 _NUMBERS = (
     "decoder_sparse_step",
     "first_k_dense_replace",
