@@ -16,7 +16,7 @@ from e2e.support.install import RELEASE, SYSTEM
 from e2e.support.lane import ROOT, StepError
 from e2e.support.rights import Right, granted, written
 
-STORY_IMAGES = (*DEMO_IMAGES, "vllm-sim:0.31.0", "vllm-sim:0.32.0")
+STORY_IMAGES = (*DEMO_IMAGES, "operator-next", "vllm-sim:0.31.0", "vllm-sim:0.32.0")
 CONTRACT_IMAGES = ("vllm-cpu:0.31.0",)
 SECOND_OPINION = "llm-d-inference-sim"
 NO_TESTS_RUN = 5

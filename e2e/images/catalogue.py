@@ -73,11 +73,16 @@ def _simulator(version: str) -> Image:
 
 
 VLLM_VERSIONS = ("0.32.0", "0.31.0")
+NEXT_OPERATOR_VERSION = "0.2.0.dev1"
+"""What the operator of `operator-next` calls itself, to which stories upgrade."""
+
+_OPERATOR = ("requirements/runtime.txt", "operator/nightshift")
 
 CATALOGUE = {
     built.name: built
     for built in (
-        Image("operator", "operator", ("requirements/runtime.txt", "operator/nightshift")),
+        Image("operator", "operator", _OPERATOR),
+        Image("operator-next", "operator", _OPERATOR, arguments=(("NIGHTSHIFT_VERSION", NEXT_OPERATOR_VERSION),)),
         *(_vllm(version) for version in VLLM_VERSIONS),
         *(_simulator(version) for version in VLLM_VERSIONS),
         Image("tiny-hub", "tiny-hub", ("requirements/runtime.txt", "e2e/__init__.py", "e2e/hub"), models=True),

@@ -1,5 +1,6 @@
 """The operator itself: beside others, upgraded, and after its objects lost their owner."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 import yaml
 
 from e2e.images import image
+from e2e.images.catalogue import NEXT_OPERATOR_VERSION
 from e2e.stories.world import LEASE, World, is_ready
 from e2e.support.client import Object
 from e2e.support.install import CHART, RELEASE, SYSTEM, values
+from nightshift import __version__
 
 TEAM = "nightshift.dev/story-team"
 
@@ -34,6 +37,14 @@ def main_release(world: World, **changes: Any) -> Iterator[None]:
 
 def uids(world: World, name: str = "tiny") -> set[str]:
     return {pod["metadata"]["uid"] for pod in world.engine_pods(name) if is_ready(pod)}
+
+
+def builds(world: World) -> set[str]:
+    """Versions that the operators' pods say they are; the release has waited for them."""
+    pods = world.client.list("pods", SYSTEM, "app.kubernetes.io/name=nightshift")
+    here = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    logs = [world.client.kubectl("logs", "-n", SYSTEM, name, "--tail=-1") for name in here]
+    return {match[1] for text in logs for match in re.finditer(r"Nightshift (\S+) starts", text)}
 
 
 def labelled(manifest: Object, team: str) -> Object:
@@ -66,16 +77,18 @@ def test_a_release_for_one_namespace_serves_beside_the_first_and_hands_over(worl
 
 
 @pytest.mark.engine("simulator")
-def test_an_upgrade_with_other_defaults_restarts_no_engine(world: World) -> None:
+def test_an_upgrade_to_another_build_with_other_defaults_restarts_no_engine(world: World) -> None:
     world.given("a deployment that says nothing of versions, on the simulator's image")
     manifest = world.simulated()
     del manifest["spec"]["engine"]["version"]
     world.apply(manifest)
     world.becomes_ready(seconds=120)
     before, status = uids(world), world.read()["status"]
+    repository, _, tag = image("operator-next").rpartition(":")
     other = {"engine": {"version": "0.31.0", "image": "registry.example/other"}, "resyncSeconds": 60}
-    with main_release(world, **other):
-        world.when("the chart was upgraded to other defaults of the engine")
+    with main_release(world, image={"repository": repository, "tag": tag}, **other):
+        world.when("the chart was upgraded to a build of another version, and other defaults of the engine")
+        assert builds(world) == {NEXT_OPERATOR_VERSION}
         world.client.kubectl("annotate", "lld", "tiny", "-n", world.namespace, "nightshift.dev/story=upgraded")
         world.client.kubectl("scale", "lld", "tiny", "-n", world.namespace, "--replicas=2")
         world.becomes_ready(seconds=90)
@@ -84,6 +97,7 @@ def test_an_upgrade_with_other_defaults_restarts_no_engine(world: World) -> None
             key: status[key] for key in ("revision", "version", "image", "model")
         }
     world.when("and back")
+    assert builds(world) == {__version__}
     world.becomes_ready(seconds=60)
     assert before < uids(world)
 
