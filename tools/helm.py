@@ -78,3 +78,14 @@ def render(
         *(item for setting in settings for item in ("--set", setting)),
     )
     return [found for found in yaml.safe_load_all(text) if found is not None]
+
+
+def notes(settings: Sequence[str] = (), *, namespace: str = "nightshift-system") -> str:
+    """What the chart tells whoever installs it.
+
+    Raises:
+        HelmError: helm is missing, or the values are refused.
+    """
+    chosen = [item for setting in settings for item in ("--set", setting)]
+    said = run_helm("install", "nightshift", str(CHART), "--dry-run=client", "--namespace", namespace, *chosen)
+    return said.partition("\nNOTES:\n")[2]
