@@ -8,6 +8,7 @@ import kopf
 from nightshift.adapters.kube import CHILD_KINDS, plural
 from nightshift.api import names
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.login import Login
 
 WATCH_SECONDS = 600
 """The API server ends a watch after this time, and it begins anew."""
@@ -87,10 +88,11 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
 def register(controller: Controller) -> kopf.OperatorRegistry:
     """A registry with one event handler per kind."""
     registry = kopf.OperatorRegistry()
+    credentials = Login()
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return await credentials(**kwargs)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def deployment(event: kopf.RawEvent, **_: Any) -> None:
