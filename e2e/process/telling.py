@@ -6,7 +6,7 @@ import ssl
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -42,7 +42,7 @@ class Telling(World):
         self._stack = ExitStack()
         self.operator: OperatorProcess
 
-    def __enter__(self) -> "Telling":
+    def __enter__(self) -> Self:
         self._directory.mkdir(parents=True)
         self.open()
         self._stack.callback(self.close)

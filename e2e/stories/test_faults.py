@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,11 @@ import pytest
 
 from e2e.process.beside import operators_away
 from e2e.process.faults import FAULTS
+from e2e.process.patience import impatience, most_at_once, pauses
 from e2e.process.proxy import Faults, Request
 from e2e.process.telling import TellingBehindProxy
 from e2e.stories.world import World
-from e2e.support.client import Events, Object
+from e2e.support.client import Events
 from e2e.support.direct import DirectClient, direct
 from nightshift.api import names
 
@@ -53,8 +54,8 @@ def test_what_is_wanted_comes_about_once_in_spite_of_the_api_server(world: World
 
 def through_all(client: DirectClient, number: int, directory: Path) -> list[str]:
     """One operator through its faults; what was wrong, as sentences."""
-    faults, values = GROUPS[number], {"resyncSeconds": RESYNC_SECONDS}
-    with TellingBehindProxy(client, f"faults-{number}", directory / str(number), **values) as telling:
+    faults, where = GROUPS[number], directory / str(number)
+    with TellingBehindProxy(client, f"faults-{number}", where, resyncSeconds=RESYNC_SECONDS) as telling:
         telling.apply(*(telling.simulated(f"changed-{index}") for index in range(len(faults))))
         for index in range(len(faults)):
             telling.becomes_ready(f"changed-{index}", HEAL_SECONDS)
@@ -96,32 +97,14 @@ def in_a_hurry(telling: TellingBehindProxy, during: Sequence[Request], seconds: 
     telling.then(f"{fault}: {rate:.1f} requests/s meanwhile")
     wrong = [f"{rate:.0f} requests/s"] if rate > REQUESTS_PER_SECOND or not during else []
     if fault in FOR_LONG:
-        for path, gaps in pauses(during).items():
-            telling.then(f"{fault}: tried {path} again after {', '.join(f'{gap:.1f}' for gap in gaps)} s")
-            if len(gaps) < 4 or max(gaps) < 8 * gaps[0]:
-                wrong.append(f"{path} was tried again after {gaps} s")
-        wrong += [] if pauses(during) else ["nothing was tried again"]
+        found = pauses(during)
+        for name, waited in found.items():
+            telling.then(f"{fault}: {name} was tried again after {', '.join(f'{pause:.1f}' for pause in waited)} s")
+        wrong += impatience(found) if found else ["nothing was tried again"]
     return wrong
 
 
-def pauses(requests: Iterable[Request]) -> dict[str, list[float]]:
-    """Seconds between attempts to write the status of a deployment, which ends every attempt, by its path."""
-    times: dict[str, list[float]] = {}
-    for request in requests:
-        if request.method == "PATCH" and request.path.endswith("/status"):
-            times.setdefault(request.path.rpartition("/llmdeployments/")[2], []).append(request.at)
-    return {path: [after - before for before, after in itertools.pairwise(found)] for path, found in times.items()}
-
-
 def too_many_pods(events: Events) -> list[str]:
-    """Moments with more engine pods than wanted: one of each deployment, and one more while it is changed."""
-    there: dict[str, Object] = {}
-    most: dict[str, int] = {}
-    for kind, pod in events:
-        name, owner = pod["metadata"]["name"], pod["metadata"]["labels"][names.LABEL_DEPLOYMENT]
-        there.pop(name, None)
-        if kind != "DELETED" and "deletionTimestamp" not in pod["metadata"]:
-            there[name] = pod
-        count = sum(item["metadata"]["labels"][names.LABEL_DEPLOYMENT] == owner for item in there.values())
-        most[owner] = max(count, most.get(owner, 0))
-    return [f"{name} had {count} engine pods" for name, count in most.items() if count > 1 + name.startswith("changed")]
+    """Deployments that had more engines than wanted: one, and one more while it is changed."""
+    most = most_at_once(events)
+    return [f"{name} had {count} engines" for name, count in most.items() if count > 1 + name.startswith("changed")]
