@@ -90,11 +90,11 @@ def idle(ground: Ground, operator: OperatorProcess, minutes: float) -> dict[str,
 
 def claims(results: dict[str, Any], resources: int) -> list[Claim]:
     """What is promised, with what was measured; and what shows that the operator was alive and was seen."""
-    minutes = results["seconds"] / 60
+    minutes = round(results["seconds"] / 60, 1)
     said = f"with {resources} idle LLMDeployments"
     renewals = round(results["lease_renewals"] / minutes, 1)
     return [
-        Claim(f"Writes in {minutes:.0f} minutes {said}, the Lease aside.", results["writes"], "writes", 0, "lower"),
+        Claim(f"Writes in {minutes:g} minutes {said}, the Lease aside.", results["writes"], "writes", 0, "lower"),
         Claim(f"Renewals of the Lease {said}, in the same log.", renewals, "1/min", RENEWALS_PER_MINUTE, "higher"),
         Claim("All of them serve at the end.", results["serving_at_the_end"], "LLMDeployments", resources, "higher"),
     ]
