@@ -8,7 +8,7 @@ from e2e.support.client import Object
 from nightshift.api import names
 
 MODEL = "hf://nightshift/tiny"
-SECONDS = 150.0
+SECONDS = 300.0
 HUNG = [{"name": "VLLM_SIM_FAULTS", "value": '{"hang": true}'}]
 
 Tale = Callable[[Telling], None]

@@ -17,7 +17,7 @@ from nightshift.api import names
 
 SHOWN_LINES = 60
 QUIET_SECONDS = 4.0
-REST_SECONDS = 90.0
+REST_SECONDS = 180.0
 
 
 @dataclass(frozen=True)

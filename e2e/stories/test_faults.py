@@ -22,7 +22,7 @@ from nightshift.api import names
 RESYNC_SECONDS = 20
 """How soon the operator compares what it knows with lists: that alone heals frames that never come. It is 600 else."""
 
-HEAL_SECONDS = 150.0
+HEAL_SECONDS = 240.0
 REQUESTS_PER_SECOND = 40.0
 """Ten watches that are begun anew each second, a list and a watch each, make half of it."""
 
