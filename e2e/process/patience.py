@@ -8,8 +8,8 @@ from e2e.process.proxy import Request
 from e2e.support.client import Events
 from nightshift.api import names
 
-GROWTH = 8.0
-"""The longest pause between attempts is at least so many times the first: three doublings, of six in a minute."""
+GROWTH = 4.0
+"""The longest pause between attempts is at least so many times the shortest: two doublings, of six in a minute."""
 
 
 def pauses(requests: Iterable[Request]) -> dict[str, list[float]]:
@@ -34,7 +34,7 @@ def impatience(found: Mapping[str, list[float]]) -> list[str]:
     return [
         f"{name} was tried again after {', '.join(f'{pause:.1f}' for pause in waited)} s"
         for name, waited in found.items()
-        if len(waited) < 3 or max(waited) < GROWTH * waited[0]
+        if len(waited) < 3 or max(waited) < GROWTH * min(waited)
     ]
 
 

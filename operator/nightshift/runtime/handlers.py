@@ -1,6 +1,8 @@
 """kopf: watches that tell the controller, and nothing else. No finalizers, annotations or state of kopf's."""
 
+import itertools
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -20,6 +22,18 @@ CONNECT_SECONDS = 10
 
 RECONNECT_SECONDS = 1.0
 """Before a watch that ended begins anew; at once would be a storm where every watch is refused or cut off."""
+
+
+RETRY_SECONDS = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 30.0)
+"""Before a list or watch that was refused or not answered is asked for again; the last one again and again."""
+
+
+class _Forever:
+    """Pauses between attempts that never end. kopf gives up after its last one, which ends all watches for good."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from RETRY_SECONDS
+        yield from itertools.repeat(RETRY_SECONDS[-1])
 
 
 class _NoProgress(kopf.ProgressStorage):
@@ -71,6 +85,7 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.networking.connect_timeout = CONNECT_SECONDS
     chosen.networking.request_timeout = 30
+    chosen.networking.error_backoffs = _Forever()
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.client_timeout = WATCH_SECONDS + 60
     chosen.watching.connect_timeout = CONNECT_SECONDS
