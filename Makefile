@@ -59,6 +59,10 @@ test: ## Everything set up, all fast tests, the stories, the engine contract
 e2e: venv ## Every story (T=NAME for one); resumes where it stopped
 	@$(BIN)/python -m e2e.run --suite all $(if $(T),--story $(T))
 
+.PHONY: crash
+crash: venv ## Kill the operator before and after every kind of write, on the local cluster
+	@$(BIN)/python -m e2e.crash
+
 .PHONY: contract
 contract: venv ## The engine contract against simulator, real vLLM and a second simulator
 	@$(BIN)/python -m e2e.run --suite contract

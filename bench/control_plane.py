@@ -43,6 +43,7 @@ def enter() -> None:
         return
     if os.getuid() != 0:
         raise SystemExit("the control plane of a benchmark needs root, for namespaces of its own")
+    build(Settings.from_environment())  # from sources, which are out of reach where there is no network
     variables = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"} | {_INSIDE: "1"}
     command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", *_own_command()]
     raise SystemExit(subprocess.run(command, env=variables, check=False).returncode)
@@ -170,7 +171,6 @@ def build(home: Settings) -> None:
 def control_plane(nodes: int) -> Iterator[ControlPlane]:
     """A running control plane with nodes that KWOK plays; nothing of it is left afterwards."""
     home = Settings.from_environment()
-    build(home)
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-", dir=home.home) as name:
         directory = Path(name)
         (directory / "bin").symlink_to(home.bin)

@@ -9,6 +9,8 @@ FAULT_SECONDS = 8.0
 OUTAGE_SECONDS = 5.0
 """Of faults that refuse everything; a leader may go for 8 s without renewing its Lease."""
 
+WITHOUT_RIGHTS_SECONDS = 60.0
+
 
 def half(refusal: Refusal, kinds: str) -> Callable[[Request], Refusal | None]:
     """Refuse every other request of some kinds, by lot."""
@@ -19,6 +21,11 @@ def half(refusal: Refusal, kinds: str) -> Callable[[Request], Refusal | None]:
 def all_but_the_lease(refusal: Refusal) -> Callable[[Request], Refusal | None]:
     """Refuse everything that is not about Leases."""
     return lambda request: refusal if "/leases" not in request.path else None
+
+
+def writes_but_the_lease(refusal: Refusal) -> Callable[[Request], Refusal | None]:
+    """Refuse every change that is not of a Lease."""
+    return lambda request: refusal if request.kind == "write" and "/leases" not in request.path else None
 
 
 def cut_off() -> Callable[[Request], bool]:
@@ -51,7 +58,11 @@ FAULTS: dict[str, tuple[Callable[[], Faults], float]] = {
     ),
     "missing rights": (
         lambda: Faults(refuse=all_but_the_lease(Refusal(403, "Forbidden")), end_watches=True),
-        FAULT_SECONDS,
+        WITHOUT_RIGHTS_SECONDS,
+    ),
+    "missing rights to write": (
+        lambda: Faults(refuse=writes_but_the_lease(Refusal(403, "Forbidden"))),
+        WITHOUT_RIGHTS_SECONDS,
     ),
 }
 """By name: what goes wrong, and for how many seconds."""

@@ -10,31 +10,10 @@ from typing import Any
 
 import yaml
 
-from e2e.images import image
-from e2e.support.client import Client
-from e2e.support.install import CHART, RELEASE, SYSTEM, values
 from e2e.support.lane import ROOT
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 20.0
-
-
-def charted_config(client: Client, **changes: Any) -> dict[str, Any]:
-    """The configuration that this checkout's chart would write, with some fields changed."""
-    text = client.helm(
-        "template",
-        RELEASE,
-        str(CHART),
-        "--namespace",
-        SYSTEM,
-        "--show-only",
-        "templates/configmap.yaml",
-        "--values",
-        "-",
-        stdin=yaml.safe_dump(values(client, image("operator"))),
-    )
-    found: dict[str, Any] = yaml.safe_load(yaml.safe_load(text)["data"]["config.yaml"])
-    return found | changes
 
 
 def kubeconfig_of(server: str, token: str) -> dict[str, Any]:
@@ -59,8 +38,19 @@ class OperatorProcess:
         environment: Mapping[str, str],
         *,
         kill: str = "",
+        hurry: int = 1,
         identity: str = "beside",
     ) -> None:
+        """Prepare one.
+
+        Args:
+            directory: Where its configuration, its log and the list of its writes lie.
+            config: Its configuration, as the chart would mount it.
+            environment: Its environment, KUBECONFIG included.
+            kill: VERB KIND before|after of the write at which the first process ends; empty for never.
+            hurry: How many times sooner than in a cluster engines are found that hang.
+            identity: In place of the pod's name.
+        """
         self.log = directory / "operator.log"
         self.told = directory / "writes.txt"
         self.ends: list[int] = []
@@ -69,6 +59,7 @@ class OperatorProcess:
         self._config.write_text(yaml.safe_dump(dict(config)))
         self._environment = {**environment, "NIGHTSHIFT_CONFIG": str(self._config), "POD_NAME": identity}
         self._kill = kill
+        self._hurry = hurry
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._supervise, daemon=True)
@@ -96,6 +87,7 @@ class OperatorProcess:
         kill = self._kill
         while not self._stop.is_set():
             command = [sys.executable, "-m", "e2e.process", "--told", str(self.told), "--kill", kill]
+            command += ["--hurry", str(self._hurry)]
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

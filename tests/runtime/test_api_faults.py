@@ -25,6 +25,9 @@ REQUESTS_PER_SECOND = 40.0
 """Ten watches that are begun anew each second, a list and a watch each, make half of it."""
 
 
+ROWS = ["watches that are too old", "answers that are lost", "stale lists", "missing rights", "an expired token"]
+
+
 class Rig:
     def __init__(self, api: HttpApi, proxy: Proxy, operator: OperatorProcess) -> None:
         self.api, self.proxy, self.operator = api, proxy, operator
@@ -70,7 +73,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.mark.xdist_group("api faults")
-@pytest.mark.parametrize("name", ["watches that are too old", "answers that are lost", "stale lists", "missing rights"])
+@pytest.mark.parametrize("name", ROWS)
 def test_what_is_wanted_comes_about_in_spite_of(rig: Rig, name: str) -> None:
     faults, _ = FAULTS[name]
     changed, made = (f"{what}-{list(FAULTS).index(name)}" for what in ("changed", "made"))

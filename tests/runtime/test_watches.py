@@ -1,6 +1,7 @@
 """kopf's watches, as configured, against an HTTP server that goes silent."""
 
 import asyncio
+import itertools
 import os
 import signal
 from collections import Counter
@@ -31,6 +32,9 @@ class SilentServer:
         """Set once every kind is watched."""
         self.again = asyncio.Event()
         """Set once every kind was watched a second time."""
+        self.refusals = 0
+        """How many lists of each kind are refused before one is answered."""
+        self.refused: Counter[str] = Counter()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.strip("/")
@@ -40,6 +44,9 @@ class SilentServer:
             return web.json_response({"groups": self._groups()})
         if path.removeprefix("apis/").removeprefix("api/") in {version for version, _ in KINDS}:
             return web.json_response({"resources": self._resources(path)})
+        if "watch" not in request.query and self.refused[path] < self.refusals:
+            self.refused[path] += 1
+            return web.json_response({"kind": "Status", "code": 403, "reason": "Forbidden"}, status=403)
         if "watch" not in request.query:
             return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
         self.watches[path] += 1
@@ -103,6 +110,24 @@ async def test_a_watch_that_says_nothing_is_begun_anew(server: SilentServer) -> 
     assert {query["allowWatchBookmarks"] for query in server.queries} == {"true"}
 
 
+async def test_a_list_that_is_refused_again_and_again_ends_no_watch(
+    server: SilentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kopf gives up after its last pause, of which it has eight by default: about a minute without rights."""
+    server.refusals = 3 * len(handlers.RETRY_SECONDS)
+    monkeypatch.setattr(handlers, "RETRY_SECONDS", (0.0,))
+    stop = asyncio.Event()
+    watching = asyncio.create_task(startup._watch(cast(Any, None), config(), stop))
+    try:
+        await asyncio.wait_for(server.all.wait(), 20)
+    finally:
+        stop.set()
+        await asyncio.wait_for(watching, 20)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+    assert min(server.refused.values()) == server.refusals
+
+
 async def test_a_process_that_is_told_to_stop_does_not_take_the_end_of_its_watches_for_a_failure(
     server: SilentServer,
 ) -> None:
@@ -136,4 +161,7 @@ def test_no_timeout_of_a_watch_is_left_open() -> None:
     assert chosen.watching.inactivity_timeout == handlers.WATCH_SILENCE_SECONDS > 60, "bookmarks come every 60 s"
     assert chosen.watching.connect_timeout == chosen.networking.connect_timeout == handlers.CONNECT_SECONDS
     assert chosen.networking.request_timeout == 30
+    pauses = list(itertools.islice(cast(Any, chosen.networking.error_backoffs), 100))
+    assert pauses[:9] == [1, 1, 2, 3, 5, 8, 13, 21, 30]
+    assert set(pauses[9:]) == {30}, "kopf gives a watch up where they end"
     assert chosen.watching.reconnect_backoff == handlers.RECONNECT_SECONDS >= 1, "or refused watches make a storm"

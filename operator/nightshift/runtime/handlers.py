@@ -1,6 +1,8 @@
 """kopf: watches that tell the controller, and nothing else. No finalizers, annotations or state of kopf's."""
 
+import itertools
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -8,6 +10,7 @@ import kopf
 from nightshift.adapters.kube import CHILD_KINDS, plural
 from nightshift.api import names
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.login import Login
 
 WATCH_SECONDS = 600
 """The API server ends a watch after this time, and it begins anew."""
@@ -19,6 +22,18 @@ CONNECT_SECONDS = 10
 
 RECONNECT_SECONDS = 1.0
 """Before a watch that ended begins anew; at once would be a storm where every watch is refused or cut off."""
+
+
+RETRY_SECONDS = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 30.0)
+"""Before a list or watch that was refused or not answered is asked for again; the last one again and again."""
+
+
+class _Forever:
+    """Pauses between attempts that never end. kopf gives up after its last one, which ends all watches for good."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from RETRY_SECONDS
+        yield from itertools.repeat(RETRY_SECONDS[-1])
 
 
 class _NoProgress(kopf.ProgressStorage):
@@ -70,6 +85,7 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.networking.connect_timeout = CONNECT_SECONDS
     chosen.networking.request_timeout = 30
+    chosen.networking.error_backoffs = _Forever()
     chosen.watching.server_timeout = WATCH_SECONDS
     chosen.watching.client_timeout = WATCH_SECONDS + 60
     chosen.watching.connect_timeout = CONNECT_SECONDS
@@ -87,10 +103,11 @@ def settings(label_selector: str = "") -> kopf.OperatorSettings:
 def register(controller: Controller) -> kopf.OperatorRegistry:
     """A registry with one event handler per kind."""
     registry = kopf.OperatorRegistry()
+    credentials = Login()
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return await credentials(**kwargs)
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def deployment(event: kopf.RawEvent, **_: Any) -> None:

@@ -1,0 +1,41 @@
+"""What serves and is not changed costs the API server nothing but the renewal of a Lease."""
+
+import time
+
+import pytest
+
+from e2e.stories.world import World
+
+NAMES = ("one", "two", "three")
+QUIET_SECONDS = 5.0
+IDLE_SECONDS = 60.0
+"""`python -m bench.idle` measures ten minutes with a hundred of them."""
+
+
+@pytest.mark.engine("simulator")
+def test_while_nothing_changes_nothing_is_written(world: World) -> None:
+    if world.audit is None:
+        pytest.skip("the audit log of a cluster given by KUBECONFIG is not ours to read")
+    audit = world.audit
+    world.given(f"{len(NAMES)} deployments that serve")
+    world.apply(*(world.simulated(name) for name in NAMES))
+    for name in NAMES:
+        world.becomes_ready(name, seconds=120)
+
+    def quiet() -> bool | None:
+        mark = audit.mark()
+        time.sleep(QUIET_SECONDS)
+        return not any(request.of_an_operator and request.writes for request in audit.since(mark)) or None
+
+    world.eventually("what followed from that is written", quiet, 90)
+    world.when(f"nothing is changed for {IDLE_SECONDS:.0f} s")
+    mark = audit.mark()
+    time.sleep(IDLE_SECONDS)
+    own = [request for request in audit.since(mark) if request.of_an_operator]
+    written = [
+        f"{request.verb} {request.resource} {request.namespace}/{request.name}" for request in own if request.writes
+    ]
+    renewals = [request for request in own if (request.verb, request.resource) == ("update", "leases")]
+    world.then(f"the operators renewed their Lease {len(renewals)} times, and wrote {written or 'nothing else'}")
+    assert written == []
+    assert len(renewals) >= IDLE_SECONDS / 4, "the log does not tell of the operators"
