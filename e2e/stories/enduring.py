@@ -20,10 +20,10 @@ SIDE_BY_SIDE = 12
 """Deployments that are applied at once: two cores start so many simulated engines in a few seconds."""
 NAMED_SECONDS = 180.0
 HEALED_SECONDS = 180.0
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 10.0
 WRITES_IN_QUIET = 4
-"""For one deployment: an engine that crashes is started again at most twice in that time, after 10 s and 20 s at the
-earliest; each start and each end may show in the status."""
+"""For one deployment: an engine that crashes is started again at most twice in that time, since its kubelet waits 10 s
+and longer each time; each start and each end may show in the status."""
 REQUESTS_IN_QUIET = 8
 """Beside these writes the log of each engine that ended is read once, and a refused object is tried once a minute."""
 SERVING = "story-serves"
@@ -169,28 +169,27 @@ class Enduring:
             self._all("they are Ready", over, not_ready, HEALED_SECONDS)
         mark = world.audit.mark() if world.audit else None
         with self._serving_watched(over):
-            uids = self._spoil()
-            self._quiet()
-            self._heal(uids)
+            for batch in _batches(self.trials):
+                uids = self._spoil(batch)
+                self._quiet([trial.name for trial in batch])
+                self._heal(batch, uids)
         if world.audit and mark:
             asked = self._asked(request for request in world.audit.since(mark) if request.writes)
             most = by_deployment(asked, self.names).most_common(3)
             world.then(f"{len(asked)} writes for {len(self.names)} deployments in all, at most {most}")
         assert operators(world) == before, "an operator was restarted"
 
-    def _spoil(self) -> dict[str, str]:
-        """Apply everything bad, a few at a time; the deployments' uids."""
-        for batch in _batches(self.trials):
-            self.world.when("applied: " + "; ".join(_title(trial) for trial in batch))
-            self.world.apply(*(item for trial in batch for item in (*trial.objects, trial.bad)))
-            self._all("each has its reason", batch, complaint, NAMED_SECONDS)
-        found = self._all("each waits for a person or goes on trying", self.trials, unsettled, NAMED_SECONDS)
-        for trial in self.trials:
+    def _spoil(self, batch: Sequence[Trial]) -> dict[str, str]:
+        """Apply some bad inputs at once, and wait until each is named; the deployments' uids."""
+        self.world.when("applied: " + "; ".join(_title(trial) for trial in batch))
+        self.world.apply(*(item for trial in batch for item in (*trial.objects, trial.bad)))
+        found = self._all("each has its reason", batch, unsettled, NAMED_SECONDS)
+        for trial in batch:
             ready = next(item for item in found[trial.name]["status"]["conditions"] if item["type"] == "Ready")
             self.world.tell("", f"{_title(trial)}: {ready['reason']}: {ready['message']}")
-        return {name: item["metadata"]["uid"] for name, item in found.items()}
+        return {trial.name: found[trial.name]["metadata"]["uid"] for trial in batch}
 
-    def _quiet(self) -> None:
+    def _quiet(self, names: Sequence[str]) -> None:
         """Nobody does anything: the operator does little."""
         world = self.world
         if world.audit is None:
@@ -201,18 +200,16 @@ class Enduring:
         asked = self._asked(world.audit.since(mark))
         writes = sum(request.writes for request in asked)
         world.then(f"{writes} writes and {len(asked)} requests in {QUIET_SECONDS:.0f} s of quiet")
-        assert not restless(asked, self.names), restless(asked, self.names)
+        assert not restless(asked, names), restless(asked, names)
 
-    def _heal(self, uids: dict[str, str]) -> None:
-        """Correct everything in place, a few at a time."""
-        for batch in _batches(self.trials):
-            self.world.when("corrected: " + ", ".join(trial.name for trial in batch))
-            self.world.apply(*(trial.good for trial in batch))
-            for item in (item for trial in batch for item in trial.objects):
-                kind, name = item["kind"].lower(), item["metadata"]["name"]
-                self.world.client.kubectl("delete", kind, name, "-n", self.world.namespace)
-            self._all("all of them are Ready", batch, not_ready, HEALED_SECONDS)
-        found = {item["metadata"]["name"]: item for item in self._deployments()}
+    def _heal(self, batch: Sequence[Trial], uids: dict[str, str]) -> None:
+        """Correct them in place."""
+        self.world.when("corrected: " + ", ".join(trial.name for trial in batch))
+        self.world.apply(*(trial.good for trial in batch))
+        for item in (item for trial in batch for item in trial.objects):
+            kind, name = item["kind"].lower(), item["metadata"]["name"]
+            self.world.client.kubectl("delete", kind, name, "-n", self.world.namespace)
+        found = self._all("all of them are Ready", batch, not_ready, HEALED_SECONDS)
         assert {name: found[name]["metadata"]["uid"] for name in uids} == uids, "a deployment was made anew"
 
     def _all(self, what: str, batch: Sequence[Trial], wrong: Wrong, seconds: float) -> dict[str, Object]:
