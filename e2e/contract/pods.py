@@ -196,6 +196,27 @@ class PodLauncher:
         gone.set()
 
 
+async def run_program(name: str, image: str, command: Sequence[str], seconds: float) -> tuple[int | None, str]:
+    """Run a program in an engine image, beside the models, to its end.
+
+    Args:
+        name: of the pod.
+        image: name and tag under the cluster's image prefix.
+        command: instead of the image's own.
+        seconds: the most that it may take.
+
+    Returns:
+        The exit code, None where it did not end in time; and what it wrote.
+    """
+    access = cluster.current()
+    await _delete(name)
+    await _apply({"apiVersion": "v1", "kind": "List", "items": namespace_objects(access.home / "models")})
+    manifest = pod(name, f"{access.image_prefix}/{image}", (), _ENVIRONMENT)
+    manifest["spec"]["containers"][0]["command"] = list(command)
+    await _apply(manifest)
+    return await _exit_code(name, seconds), await _logs(name)
+
+
 async def clean() -> None:
     """Remove the namespace and the volume.
 

@@ -33,6 +33,8 @@ class BadInput:
     """Foreign objects; NAME stands for the deployment. Deleted to correct them."""
     over_serving: bool = False
     """Also applied to a deployment that serves, which must go on."""
+    passes: bool = False
+    """What is in the way may pass by itself, so nobody is called: Reconciling, not Stalled."""
 
 
 def printed(text: str) -> Spec:
@@ -180,6 +182,7 @@ MEMORY = (
         "OutOfGpuMemory",
         ["were free at the start"],
         engine=faulty("not-free"),
+        passes=True,
     ),
 )
 
@@ -264,14 +267,18 @@ PLACEMENT = (
         "NoGpuCapacity",
         ["nvidia.com/gpu"],
         {"hardware": {"candidates": [{"accelerator": "fake-gpu", "count": 16}]}},
+        passes=True,
     ),
-    BadInput("more processors than any node has", "Unschedulable", ["processor: lower"], _asks(cpu="1000")),
-    BadInput("more memory than any node has", "Unschedulable", ["memory: lower"], _asks(memory="100Ti")),
+    BadInput(
+        "more processors than any node has", "Unschedulable", ["processor: lower"], _asks(cpu="1000"), passes=True
+    ),
+    BadInput("more memory than any node has", "Unschedulable", ["memory: lower"], _asks(memory="100Ti"), passes=True),
     BadInput(
         "a node label that no node has",
         "Unschedulable",
         ["podTemplate.nodeSelector"],
         _pod(nodeSelector={"moon": "full"}),
+        passes=True,
     ),
 )
 
@@ -303,7 +310,9 @@ PODS = (
         _pod(volumeMounts=[{"name": "nothing", "mountPath": "/x"}]),
     ),
     BadInput("a sidecar without an image", "ObjectRefused", ["image"], _sidecar(image="")),
-    BadInput("a sidecar whose image cannot be pulled", "ImagePullFailed", ["container beside"], _sidecar()),
+    BadInput(
+        "a sidecar whose image cannot be pulled", "ImagePullFailed", ["container beside"], _sidecar(), passes=True
+    ),
     BadInput("a label that is none", "ObjectRefused", ["a b"], _pod(metadata={"labels": {"team": "a b"}})),
     BadInput(
         "a toleration that is none",

@@ -243,6 +243,14 @@ def test_the_decisive_line_is_found_in_the_tail_that_a_termination_message_keeps
             id="weights whose header is damaged",
         ),
         pytest.param(
+            '  File "/opt/vllm/x.py", line 7, in read\n    raise OSError(f"'
+            "It looks like the config file at '{file}' is not a valid JSON file.\")\n"
+            "OSError: It looks like the config file at '/models/x' is not a valid JSON file.",
+            FailureKind.MODEL_DAMAGED,
+            "It looks like the config file at '/models/x' is not a valid JSON file.",
+            id="a line of the program that would print what it printed then",
+        ),
+        pytest.param(
             "error: unrecognized arguments: --hf-token=hf_abcdefgh12 --x",
             FailureKind.ARGUMENTS,
             "unrecognized arguments: --hf-token=[redacted] --x",

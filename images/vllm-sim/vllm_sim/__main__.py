@@ -6,10 +6,7 @@ import asyncio
 import os
 import sys
 
-from vllm_sim.faults import FaultsError
-from vllm_sim.faults import parse as parse_faults
 from vllm_sim.flags import parse
-from vllm_sim.lifecycle import serve
 from vllm_sim.settings import SettingsError, load
 
 
@@ -17,15 +14,28 @@ def main() -> int:
     """Run the simulator; the exit code."""
     try:
         settings = load(os.environ)
-        faults = parse_faults(settings.faults)
-    except (SettingsError, FaultsError) as error:
-        print(f"vllm_sim: {error}", file=sys.stderr)
-        return 2
+    except SettingsError as error:
+        return _refuse(error)
     if settings.failure:
         print(settings.failure, file=sys.stderr)
         return 1
     arguments = parse(sys.argv[1:], settings.release)
+    # What serves takes most of a start's processor time to import: engines that fail, of which there are many side by
+    # side and again and again, go without.
+    from vllm_sim.faults import FaultsError
+    from vllm_sim.faults import parse as parse_faults
+    from vllm_sim.lifecycle import serve
+
+    try:
+        faults = parse_faults(settings.faults)
+    except FaultsError as error:
+        return _refuse(error)
     return asyncio.run(serve(settings, arguments, os.environ, faults))
+
+
+def _refuse(error: Exception) -> int:
+    print(f"vllm_sim: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

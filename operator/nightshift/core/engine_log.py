@@ -82,6 +82,9 @@ _PREFIX = re.compile(
 _CHATTER = re.compile(r"^(?:[IW]\d{4} \d\d:\d\d:|INFO:|WARNING:)")
 """Lines of torch and uvicorn that tell of no failure."""
 
+_FRAME = re.compile(r'^\s*File ".+", line \d+')
+"""A line of a stack trace, below which stands a line of the program: it may hold a message that it only would print."""
+
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _SECRETS = (
@@ -246,14 +249,18 @@ _CONSEQUENCE = re.compile(
 def plain_lines(text: str) -> list[str]:
     """A log's lines without colours and vLLM's prefixes; those that tell of no failure are left out.
 
-    Warnings and the arguments that vLLM repeats hold words such as ``OSError`` too.
+    Warnings, the arguments that vLLM repeats, and the program's own lines in a stack trace hold words such as
+    ``OSError`` too.
     """
     found = []
+    within_trace = False
     for raw in _ESCAPES.sub("", text).splitlines():
         prefix = _PREFIX.match(raw)
         line = raw[prefix.end() :].rstrip() if prefix else raw.rstrip()
         calm = prefix is not None and prefix["level"] in ("DEBUG", "INFO", "WARNING")
-        if line.strip() and not calm and not _CHATTER.match(raw):
+        program = within_trace and line.startswith("    ")
+        within_trace = bool(_FRAME.match(line))
+        if line.strip() and not (calm or program or _CHATTER.match(raw)):
             found.append(line)
     return found
 
