@@ -145,7 +145,7 @@ def test_what_no_pod_tells_is_named_and_mended_in_place(world: World) -> None:
     cases = _cases(world)
     with _runtime_class(world), _crowded(world) as crowded:
         world.given("one LLMDeployment for each cause, side by side, and a namespace without room for a pod")
-        secrets = (_secret(world, "wrong", token="hf_wrong"), _secret(world, "right", token=TOKEN))  # noqa: S106
+        secrets = (_secret(world, "wrong", token="hf_wrong"), _secret(world, "right", token=TOKEN))
         world.apply(*secrets, _secret(world, "keyless", other="x"), _quota(world, {"requests.nvidia.com/gpu": "0"}))
         crowded.apply(crowded.simulated(**SMALL_POD))
         world.apply(*(world.simulated(name, **{**SMALL_POD, **case.bad}) for name, case in cases.items()))
