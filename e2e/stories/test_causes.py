@@ -131,11 +131,12 @@ def _crowded(world: World) -> Iterator[World]:
 
 
 def _named(world: World, case: Case, name: str) -> None:
-    found = world.eventually(
-        f"{name}: {case.reason}", lambda: world.expect("Ready", "False", case.reason, name), 90, every=1
-    )
-    world.tell("", found["message"])
-    assert [part for part in case.says if part not in found["message"]] == []
+    def look() -> Object:
+        found = world.expect("Ready", "False", case.reason, name)
+        assert [part for part in case.says if part not in found["message"]] == [], found["message"]
+        return found
+
+    world.tell("", world.eventually(f"{name}: {case.reason}", look, 90, every=1)["message"])
     assert world.condition("Stalled", name)["status"] == str(case.stalled), "whether a person is called"
 
 
