@@ -115,6 +115,7 @@ def unblock_release(client: Client) -> None:
 
 def remove_stories(client: Client) -> None:
     """Delete what stories of a killed run left, and wait until their accelerators are free."""
+    client.kubectl("delete", "runtimeclass", "-l", f"{STORY_LABEL}=true", "--ignore-not-found")
     command = ["delete", "namespace", "-l", f"{STORY_LABEL}=true", "--ignore-not-found", "--timeout=180s"]
     client.kubectl(*command, timeout=200)
 

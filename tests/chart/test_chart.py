@@ -51,6 +51,7 @@ def needed_permissions() -> set[tuple[str, str, str]]:
         (names.GROUP, f"{names.PLURAL}/status", "patch"),
         ("", "pods/log", "get"),
         ("", "events", "create"),
+        ("", "events", "list"),
     }
     for api_version, kind in CHILD_KINDS:
         verbs = {"list", "watch"}

@@ -40,6 +40,12 @@ from nightshift.core.flag_history import ADDED, REMOVED, flag_notes
             ["Did you mean --max-model-len? Correct --max-model-length in engine.args."],
             id="a flag that is misspelled",
         ),
+        pytest.param(
+            "unrecognized arguments: --quantisation=fp8",
+            "0.32.0",
+            ["--quantisation looks like --quantization, which is none of engine.args: use model.quantization."],
+            id="a misspelled flag that Nightshift owns",
+        ),
         pytest.param("unrecognized arguments: --zzz", "0.32.0", [], id="a flag that nobody knows"),
         pytest.param("unrecognized arguments: --max-model-len=1", "0.32.0", [], id="a flag that is right"),
         pytest.param("argument --swap-space: invalid", "0.32.0", [], id="another kind of refusal"),

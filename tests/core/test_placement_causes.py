@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift.core.placement import pods_refused, unschedulable
+from nightshift.core.placement import job_refused, pods_refused, unschedulable
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,13 @@ def test_what_is_missing_is_told_with_its_remedy(message: str, reason: str, miss
             id="a quota that asks for limits",
         ),
         pytest.param(
+            'pods "a" is forbidden: minimum cpu usage per Pod is 1.  No request is specified',
+            "LimitRangeViolation",
+            True,
+            "have the LimitRange changed",
+            id="a limit range for whole pods",
+        ),
+        pytest.param(
             'pods "a" is forbidden: maximum memory usage per Container is 1Gi, but limit is 8Gi',
             "LimitRangeViolation",
             True,
@@ -112,4 +119,38 @@ def test_what_is_missing_is_told_with_its_remedy(message: str, reason: str, miss
 def test_why_the_api_server_refuses_pods(message: str, reason: str, definite: bool, says: str) -> None:
     cause = pods_refused(message)
     assert (cause.reason, cause.definite) == (reason, definite)
+    assert says in cause.message
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "definite", "says"),
+    [
+        pytest.param(
+            'pods "a" is forbidden: exceeded quota: q, requested: pods=1, used: pods=4, limited: pods=4',
+            "QuotaExceeded",
+            False,
+            "Raise the namespace's ResourceQuota",
+            id="a quota that is used up",
+        ),
+        pytest.param(
+            'pods "a" is forbidden: failed quota: q: must specify limits.cpu for: model-resolve',
+            "QuotaExceeded",
+            True,
+            "LimitRange with defaults",
+            id="a quota that asks for limits, which a Job's pod has none of",
+        ),
+        pytest.param(
+            'pods "a" is forbidden: minimum memory usage per Container is 1Gi, but request is 128Mi',
+            "LimitRangeViolation",
+            True,
+            "LimitRange changed",
+            id="a limit range",
+        ),
+        pytest.param('admission webhook "x" denied the request', "PodsRefused", True, "policies", id="a policy"),
+    ],
+)
+def test_why_the_api_server_refuses_the_pod_of_a_job(message: str, reason: str, definite: bool, says: str) -> None:
+    cause = job_refused("bot-resolve-1", message)
+    assert (cause.reason, cause.definite) == (reason, definite)
+    assert cause.message.startswith(f"The API server refuses the pod of Job bot-resolve-1: {message}. ")
     assert says in cause.message

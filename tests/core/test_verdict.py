@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from nightshift.api import names
 from nightshift.api.revision import FailedTry
+from nightshift.core.facts import Known
 from nightshift.core.marks import Marks, Order, Ordered
+from nightshift.core.object_events import EventsAnswer, ObjectEvent
 from nightshift.core.observed import ContainerFacts, Observed, PodFacts
 from nightshift.core.revisions import Revision
 from nightshift.core.verdict import deadline, judge, last_good, told
@@ -99,6 +102,17 @@ def test_without_an_earlier_revision_or_while_off_nothing_is_judged() -> None:
     alone = Observed(revisions=(TRIED,), pods=CRASHING)
     assert judge(deployment(), TRIED, alone, NOW) is None
     assert verdict(CRASHING, replicas=0) is None
+
+
+def test_a_pod_that_never_begins_to_download_is_timed_once_events_say_what_is_in_its_way() -> None:
+    waits = starting(container(names.DOWNLOAD_CONTAINER, waiting_reason="PodInitializing"), initialized=False)
+    told = (ObjectEvent("FailedMount", 'configmap "settings" not found', NOW),)
+    silent = Observed(revisions=(TRIED, GOOD), pods=(waits,))
+    assert judge(deployment(model_spec()), TRIED, silent, NOW) is None
+    named = replace(silent, events={waits.uid: EventsAnswer(NOW, Known(told, NOW))})
+    found = judge(deployment(model_spec()), TRIED, named, NOW)
+    assert found is not None
+    assert found.reason == "VolumeNotMounted"
 
 
 def test_where_replicas_are_missing_for_it_a_definite_cause_has_no_time() -> None:

@@ -115,7 +115,7 @@ def test_who_does_not_lead_reads_and_does_not_write() -> None:
 def test_every_kind_of_write_is_fenced() -> None:
     async def story() -> None:
         standby = Leader(Harness(None), "b")
-        reads = {"find", "get", "list", "log_tail"}
+        reads = {"events_about", "find", "get", "list", "log_tail"}
         methods = [name for name in vars(Kube) if not name.startswith("_")]
         assert {"apply", "create", "replace", "delete"} <= set(methods)
         for name in methods:

@@ -3,14 +3,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from nightshift.adapters.kube import KubeError
+from nightshift.adapters.kube import KubeError, Object
 from nightshift.api import names
 from nightshift.api.fetch import Progress, to_line
 from nightshift.core.engine_log import EngineFailure, FailureKind
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.images import IMAGE_ANSWER_SECONDS
+from nightshift.core.object_events import EventsAnswer, ObjectEvent
 from nightshift.core.observed import EngineLog
-from nightshift.core.planning import ReadEngineLog, ReadProgress, ResolveImage
+from nightshift.core.planning import ReadEngineLog, ReadEvents, ReadProgress, ResolveImage
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from tests.support.api_server import ApiServer
@@ -139,3 +140,43 @@ async def test_of_a_crashed_engines_log_what_it_tells_is_kept(lookups: Lookups, 
 async def test_a_crashed_engines_log_that_cannot_be_read_is_not_read_again(lookups: Lookups) -> None:
     await lookups.ask("ml", CRASHED)
     assert lookups.engine_logs("ml") == {"pod-1": EngineLog(2, None)}
+
+
+def told(uid: str, reason: str = "FailedMount") -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{uid}.{reason}", "namespace": "ml"},
+        "involvedObject": {"uid": uid},
+        "reason": reason,
+        "message": "token=hf_abcdefgh",
+        "lastTimestamp": "2026-03-01T12:00:00Z",
+    }
+
+
+async def test_of_events_those_that_mean_something_are_kept_without_secrets(
+    lookups: Lookups, kube: FakeKube, clock: Clock
+) -> None:
+    for raw in (told("u1"), told("u1", "Scheduled"), told("u2")):
+        kube.server.create(raw)
+    await lookups.ask("ml", ReadEvents("pod-1", "u1"))
+    kept = (ObjectEvent("FailedMount", "token=[redacted]", NOW),)
+    assert lookups.events == {"u1": EventsAnswer(NOW, Known(kept, NOW))}
+
+
+async def test_events_that_cannot_be_read_are_unknown_and_asked_for_again_later(
+    lookups: Lookups, kube: FakeKube, clock: Clock
+) -> None:
+    kube.failures = [KubeError(403, "Forbidden", "no")]
+    await lookups.ask("ml", ReadEvents("pod-1", "u1"))
+    assert lookups.events == {"u1": EventsAnswer(NOW, Unknown("403 Forbidden: no"))}
+
+
+async def test_answers_that_nobody_asks_for_any_more_are_forgotten(lookups: Lookups, clock: Clock) -> None:
+    await lookups.ask("ml", ReadEvents("pod-1", "u1"))
+    clock.pass_by(599)
+    await lookups.ask("ml", ReadEvents("pod-2", "u2"))
+    assert set(lookups.events) == {"u1", "u2"}
+    clock.pass_by(1)
+    await lookups.ask("ml", ReadEvents("pod-3", "u3"))
+    assert set(lookups.events) == {"u2", "u3"}

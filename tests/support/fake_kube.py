@@ -1,6 +1,6 @@
 """The runtime's view of the in-memory API server, with faults: the protocol of adapters.kube."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from nightshift.adapters.kube import KubeError, Object, Reference
@@ -105,3 +105,8 @@ class FakeKube:
         if (pod, container) not in self.logs:
             raise KubeError(404, "NotFound", f"pod {pod} not found")
         return "\n".join(self.logs[(pod, container)].splitlines()[-lines:])
+
+    async def events_about(self, namespace: str, uid: str) -> Sequence[Object]:
+        await self._enter("list", "Event", "")
+        found = self.server.listed("v1", "Event")
+        return [raw for raw in found if raw["involvedObject"].get("uid") == uid]

@@ -71,9 +71,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [list, watch, create, patch, delete]
+# Why a pod gets no volume or sandbox, and a Job no pod, stands in the Events about it alone.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 {{- end -}}
 
 {{/* The operator's configuration: the fields of nightshift.api.config.OperatorConfig. Quantities are made strings,

@@ -4,7 +4,7 @@ Objects are plain dictionaries, as the API server speaks them; what they mean is
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -24,6 +24,9 @@ _MESSAGE_LIMIT = 1000
 _LOG_LIMIT_BYTES = 512 * 1024
 _PAGE = 100
 """Objects per page of a list: a page of pods is parsed to some ten megabytes before the most of it is dropped."""
+_EVENTS = 100
+"""About one object, more than there can be: recorders of client-go let pass 25 at once and one in five minutes, and
+Events live for an hour (tools/record/events_cache.go)."""
 _UNKNOWN_FIELD = "failed to create typed patch object"
 """How the API server answers server-side apply of a field that it does not know: with status 500, as if it
 were its own fault (Kubernetes 1.34, managedfields/internal/structuredmerge.go)."""
@@ -149,6 +152,9 @@ class Kube(Protocol):
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         """The last lines that a container wrote; or the one before it, that ended."""
 
+    async def events_about(self, namespace: str, uid: str) -> Sequence[Object]:
+        """The Events about one object."""
+
 
 Told = Callable[[str, int], None]
 """Told of the method and status of every request; status 0 where there was no answer."""
@@ -269,6 +275,12 @@ class KubeClient:
         fields = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_LIMIT_BYTES)}
         query = urlencode(fields | ({"previous": "true"} if previous else {}))
         return (await self._request("GET", f"{path}?{query}")).decode(errors="replace")
+
+    async def events_about(self, namespace: str, uid: str) -> Sequence[Object]:
+        """The Events about one object, at most a hundred."""
+        query = urlencode({"fieldSelector": f"involvedObject.uid={uid}", "limit": str(_EVENTS)})
+        path = object_path(Reference("v1", "Event", namespace, ""))
+        return tuple(_object(await self._request("GET", f"{path}?{query}")).get("items") or ())
 
     async def _request(
         self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"

@@ -10,6 +10,7 @@ from nightshift.core import placement
 from nightshift.core.cause import Cause as Cause
 from nightshift.core.engine_failures import failure_cause
 from nightshift.core.engine_log import EngineFailure, FailureKind, engine_failure, redact
+from nightshift.core.object_events import ObjectEvent, held_up, known_events, missing_pull_secrets, pod_refused
 from nightshift.core.observed import ContainerFacts, Observed, PodFacts
 
 _PULL_REASONS = frozenset(
@@ -24,6 +25,7 @@ _NO_PERMISSION = re.compile(
 )
 _MISSING = re.compile(r'(secret|configmap) "([^"]+)" not found|couldn\'t find key (\S+) in (Secret|ConfigMap) (\S+)')
 
+_CREATING = frozenset({"ContainerCreating", "PodInitializing"})
 _CRASHES_UNTIL_STALLED = 3
 _STOPPED_FROM_OUTSIDE = frozenset({0, 137, 143})
 """Exit codes of an engine that was told to end, or killed."""
@@ -31,12 +33,14 @@ _STOPPED_FROM_OUTSIDE = frozenset({0, 137, 143})
 
 @dataclass(frozen=True)
 class Said:
-    """What is known of an engine besides its pod's status."""
+    """What is known of a pod besides its status."""
 
     failure: EngineFailure | None = None
-    """What its log told."""
+    """What its engine's log told."""
     version: str | None = None
     """The vLLM version that it runs."""
+    events: tuple[ObjectEvent, ...] = ()
+    """What Events told of it."""
 
 
 Check = Callable[[PodFacts, Said], Cause | None]
@@ -57,28 +61,37 @@ def _fetch_failed(pod: PodFacts, said: Said) -> Cause | None:
 def _waiting(pod: PodFacts, said: Said) -> Cause | None:
     for container in pod.containers:
         if container.waiting_reason in _PULL_REASONS:
-            return _not_pulled(container, pod)
+            return _not_pulled(container, pod, said)
         if container.waiting_reason in _CONFIG_REASONS:
             return _not_created(container, pod, said)
     return None
 
 
-def _not_pulled(container: ContainerFacts, pod: PodFacts) -> Cause:
+def _not_pulled(container: ContainerFacts, pod: PodFacts, said: Said) -> Cause:
+    """A definite answer of the registry waits for a person; the kubelet tries again all the same."""
     told = redact(container.waiting_message or container.waiting_reason or "").rstrip(".")
     what = f"The node cannot pull the image of container {container.name} of pod {pod.name}: {told}."
-    if _NO_PERMISSION.search(told) and container.waiting_reason != "InvalidImageName":
+    denied = bool(_NO_PERMISSION.search(told)) and container.waiting_reason != "InvalidImageName"
+    absent = bool(_NO_SUCH_IMAGE.search(f"{container.waiting_reason} {told}"))
+    secrets = missing_pull_secrets(said.events) if denied or absent else ""
+    if secrets:
+        remedy = (
+            f"podTemplate.imagePullSecrets names what is not in this namespace: {secrets}. Create that Secret (type "
+            "kubernetes.io/dockerconfigjson), or correct the name; Nightshift goes on by itself then."
+        )
+    elif denied:
         remedy = (
             "The registry asks for a login: name a Secret of type kubernetes.io/dockerconfigjson of this namespace in "
             "podTemplate.imagePullSecrets, or correct the one that is named."
         )
-    elif _NO_SUCH_IMAGE.search(f"{container.waiting_reason} {told}"):
+    elif absent:
         remedy = "Check engine.image and engine.version, or the image of the sidecar: the registry has no such image."
     else:
         remedy = (
             "Check engine.image and engine.version, that the registry is reachable from the node, and "
             "podTemplate.imagePullSecrets."
         )
-    return Cause("ImagePullFailed", f"{what} {remedy}", definite=False)
+    return Cause("ImagePullFailed", f"{what} {remedy}", definite=denied or absent)
 
 
 def _not_created(container: ContainerFacts, pod: PodFacts, said: Said) -> Cause:
@@ -202,7 +215,26 @@ def _rejected(pod: PodFacts, said: Said) -> Cause | None:
     return placement.rejected(pod.name, pod.failure_reason, pod.failure_message)
 
 
-CHECKS: tuple[Check, ...] = (_fetch_failed, _rejected, _node_lost, _waiting, _crashed, _unschedulable)
+def is_unbegun(pod: PodFacts) -> bool:
+    """Whether a pod has a node and no container yet, or none any more: its status does not say what it waits for."""
+    if pod.node is None or pod.terminating or pod.phase != "Pending":
+        return False
+    return all(
+        container.running_since is None and (container.waiting_reason in _CREATING or container.exit_code == 0)
+        for container in pod.containers
+    )
+
+
+def pulls_in_vain(pod: PodFacts) -> bool:
+    """Whether an image of a pod cannot be pulled."""
+    return not pod.terminating and any(item.waiting_reason in _PULL_REASONS for item in pod.containers)
+
+
+def _unbegun(pod: PodFacts, said: Said) -> Cause | None:
+    return held_up(pod.name, said.events) if is_unbegun(pod) else None
+
+
+CHECKS: tuple[Check, ...] = (_fetch_failed, _rejected, _node_lost, _waiting, _unbegun, _crashed, _unschedulable)
 """In order of precedence: the first that finds something names the cause."""
 
 
@@ -213,17 +245,18 @@ def pod_cause(pod: PodFacts, said: Said | None = None) -> Cause | None:
     return next((cause for check in CHECKS if (cause := check(pod, said or Said())) is not None), None)
 
 
+def said_of(pod: PodFacts, observed: Observed) -> Said:
+    """What was observed of a pod besides its status."""
+    version = next((item.resolved.engine_version for item in observed.revisions if item.hash == pod.revision), None)
+    log = observed.engine_logs.get(pod.name)
+    return Said(log.failure if log else None, version, known_events(observed.events.get(pod.uid)))
+
+
 def revision_cause(observed: Observed, revision: str) -> Cause | None:
     """Why a revision does not get its replicas: its worst pod, or what refuses its pods."""
-    version = next((item.resolved.engine_version for item in observed.revisions if item.hash == revision), None)
     refused = [pod for pod in observed.pods if pod.revision == revision and pod.phase == "Failed"]
     pods = observed.engine_pods(revision) or (() if observed.ready(revision) else refused[-1:])
-    causes = []
-    for pod in pods:
-        log = observed.engine_logs.get(pod.name)
-        cause = pod_cause(pod, Said(log.failure if log else None, version))
-        if cause is not None:
-            causes.append(cause)
+    causes = [cause for pod in pods if (cause := pod_cause(pod, said_of(pod, observed))) is not None]
     if causes:
         return sorted(causes, key=lambda cause: not cause.definite)[0]
     owner = observed.replica_set(revision)
@@ -231,9 +264,12 @@ def revision_cause(observed: Observed, revision: str) -> Cause | None:
 
 
 def job_cause(observed: Observed, job: str) -> Cause | None:
-    """Why a Job that fetches a model failed."""
+    """Why a Job that fetches a model failed, or has no pod."""
     pods = sorted((pod for pod in observed.pods if pod.job == job), key=lambda pod: pod.created, reverse=True)
-    causes = [cause for pod in pods if (cause := pod_cause(pod)) is not None]
+    if not pods:
+        metadata = observed.live.get(("Job", job), {}).get("metadata", {})
+        return pod_refused(job, known_events(observed.events.get(str(metadata.get("uid")))))
+    causes = [cause for pod in pods if (cause := pod_cause(pod, said_of(pod, observed))) is not None]
     return causes[0] if causes else None
 
 

@@ -163,8 +163,8 @@ def _remote_code(failure: EngineFailure, version: str | None) -> _Told:
 def _quantization(failure: EngineFailure, version: str | None) -> _Told:
     return (
         "QuantizationUnsupported",
-        f"The quantization does not go with this model, accelerator or vLLM: {failure.excerpt.rstrip('.')}. Remove "
-        "--quantization to use what the model's config names, or choose another model or accelerator.",
+        f"The quantization does not go with this model, accelerator or vLLM: {failure.excerpt.rstrip('.')}. Leave "
+        "model.quantization out to use what the model's config names, or choose another model or accelerator.",
         True,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
+from nightshift.api.spec import OWNED_FLAGS
 from nightshift.core.engine_flags import FLAGS
 
 
@@ -111,6 +112,8 @@ def _note(flag: str, version: str | None) -> str | None:
             f"{flag} exists from vLLM {added.version} on; raise engine.version, or remove it. {added.instead}".strip()
         )
     close = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.75)
+    if close and close[0] in OWNED_FLAGS:
+        return f"{flag} looks like {close[0]}, which is none of engine.args: {OWNED_FLAGS[close[0]]}."
     if close and close[0] != flag:
         return f"Did you mean {close[0]}? Correct {flag} in engine.args."
     return None

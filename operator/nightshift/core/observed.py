@@ -10,6 +10,7 @@ from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
+from nightshift.core.object_events import EventsAnswer
 from nightshift.core.revisions import Revision, parse_revision
 from nightshift.core.times import moment
 
@@ -148,6 +149,8 @@ class Observed:
     """What crashed engines wrote, by pod."""
     engines: Mapping[str, EngineSight] = field(default_factory=dict)
     """What running engines say of themselves, by pod; of their present start only."""
+    events: Mapping[str, EventsAnswer] = field(default_factory=dict)
+    """What Events tell of pods and Jobs, by uid."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Engine pods that are not on their way out, of one revision or of all."""
@@ -311,6 +314,7 @@ def observe(
     progress: Mapping[str, Progress],
     engine_logs: Mapping[str, EngineLog] | None = None,
     engines: Mapping[str, EngineSight] | None = None,
+    events: Mapping[str, EventsAnswer] | None = None,
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
@@ -335,6 +339,7 @@ def observe(
         progress=progress,
         engine_logs=engine_logs or {},
         engines={pod: sight for pod, sight in (engines or {}).items() if starts.get(pod) == sight.start},
+        events=events or {},
     )
 
 

@@ -123,9 +123,37 @@ def rejected(pod: str, reason: str, message: str) -> Cause:
     )
 
 
+def job_refused(job: str, message: str) -> Cause:
+    """What the API server says when it refuses a Job its pod. podTemplate.resources are not that pod's."""
+    told = f"The API server refuses the pod of Job {job}: {message.rstrip('.')}."
+    if "exceeded quota" in message:
+        remedy = "Raise the namespace's ResourceQuota, or free what other pods use; Nightshift goes on by itself then."
+        return Cause("QuotaExceeded", f"{told} {remedy}", definite=False)
+    if "failed quota" in message:
+        remedy = "Give the namespace a LimitRange with defaults for what the ResourceQuota asks every pod to state."
+        return Cause("QuotaExceeded", f"{told} {remedy}", definite=True)
+    if _breaks_limit_range(message):
+        remedy = (
+            "Have the namespace's LimitRange changed: the pod asks for cpu 100m and memory 128Mi, and sets no limits."
+        )
+        return Cause("LimitRangeViolation", f"{told} {remedy}", definite=True)
+    return Cause("PodsRefused", f"{told} Correct the namespace's policies.", definite=True)
+
+
+def _breaks_limit_range(message: str) -> bool:
+    return "LimitRange" in message or "per Container is" in message or "per Pod is" in message
+
+
 def pods_refused(message: str) -> Cause:
     """What the API server says when it refuses a ReplicaSet its pods."""
-    if "exceeded quota" in message or "failed quota" in message:
+    if "failed quota" in message:
+        return Cause(
+            "QuotaExceeded",
+            f"The namespace's quota asks every pod to state what it takes: {message.rstrip('.')}. State it in "
+            "podTemplate.resources, or give the namespace a LimitRange with defaults.",
+            definite=False,
+        )
+    if "exceeded quota" in message:
         return Cause(
             "QuotaExceeded",
             f"The namespace's quota does not allow the engine pods: {message.rstrip('.')}. Raise the ResourceQuota, "
@@ -139,7 +167,7 @@ def pods_refused(message: str) -> Cause:
             "names from podTemplate; Nightshift's own part keeps the restricted standard.",
             definite=True,
         )
-    if "LimitRange" in message or "per Container is" in message or "per Pod is" in message:
+    if _breaks_limit_range(message):
         return Cause(
             "LimitRangeViolation",
             f"The namespace's LimitRange refuses the engine pods: {message.rstrip('.')}. Adapt "

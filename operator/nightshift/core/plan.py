@@ -17,7 +17,7 @@ from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Apply, Plan, sooner
-from nightshift.core.questions import engine_log_requests
+from nightshift.core.questions import engine_log_requests, event_requests
 from nightshift.core.serving import serve
 from nightshift.core.target import New, Waiting, choose
 
@@ -33,7 +33,9 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
     """
     if deployment.deleting:
         return Plan()
-    return with_engines(_decided(deployment, observed, config, now), deployment, observed, now)
+    decided = with_engines(_decided(deployment, observed, config, now), deployment, observed, now)
+    questions, wait = event_requests(observed, now)
+    return replace(decided, requests=(*decided.requests, *questions), requeue_after=sooner(decided.requeue_after, wait))
 
 
 def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:

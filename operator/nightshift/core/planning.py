@@ -61,6 +61,14 @@ class ReadEngineLog:
 
 
 @dataclass(frozen=True)
+class ReadEvents:
+    """Read the Events about a pod or a Job whose status does not say what it waits for."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class EventNote:
     """An Event to record about the LLMDeployment."""
 
@@ -90,7 +98,7 @@ class AskEngine:
     deadline_seconds: float
 
 
-Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog | AskEngine
+Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog | ReadEvents | AskEngine
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import FailedTry
 from nightshift.core.cause import Cause
-from nightshift.core.causes import pod_cause, revision_cause
-from nightshift.core.observed import Observed
+from nightshift.core.causes import pod_cause, revision_cause, said_of
+from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.revisions import Revision
 from nightshift.core.times import moment
 
@@ -104,12 +104,16 @@ def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) ->
     starting = [pod for pod in pods if not pod.ready]
     if not starting or not target.marks.under_way:
         return None
-    if any(pod.node is not None and not pod.initialized and pod_cause(pod) is None for pod in starting):
+    if any(_downloads(pod, observed) for pod in starting):
         return None
     begun = target.marks.started or moment(target.manifest["metadata"].get("creationTimestamp"))
     times = [begun, *(pod.advanced for pod in pods)]
     latest = max((time for time in times if time is not None), default=None)
     return latest + timedelta(seconds=deployment.spec.rollout.deadline_seconds) if latest is not None else None
+
+
+def _downloads(pod: PodFacts, observed: Observed) -> bool:
+    return pod.node is not None and not pod.initialized and pod_cause(pod, said_of(pod, observed)) is None
 
 
 def _failed(deployment: LLMDeployment, good: Revision, cause: Cause, now: datetime) -> FailedTry:

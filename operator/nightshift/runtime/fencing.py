@@ -12,7 +12,7 @@ from typing import Any, cast
 from nightshift.adapters.kube import Kube, KubeError
 from nightshift.runtime.leadership import Leadership
 
-_READS = frozenset({"find", "get", "list", "log_tail", "served"})
+_READS = frozenset({"events_about", "find", "get", "list", "log_tail", "served"})
 
 
 def fenced(kube: Kube, leadership: Leadership) -> Kube:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from nightshift.adapters.kube import Kube, KubeError
@@ -12,8 +12,9 @@ from nightshift.api.fetch import Progress, parse_progress
 from nightshift.core.engine_log import engine_failure
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.images import answered, ask_again
+from nightshift.core.object_events import EventsAnswer, object_events
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
-from nightshift.core.planning import AskEngine, ReadEngineLog, ReadProgress, Request, ResolveImage
+from nightshift.core.planning import AskEngine, ReadEngineLog, ReadEvents, ReadProgress, Request, ResolveImage
 from nightshift.runtime.lookout import Lookout
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 _PROGRESS_LINES = 5
 _ENGINE_LOG_LINES = 1000
 """vLLM's processes each repeat the stack trace of a failed start: some 300 lines, and the log before it."""
+
+_EVENTS_KEPT = timedelta(minutes=10)
+"""Events are asked for again and again while they matter: an older answer is of an object that got on or is gone."""
 
 
 class Registry(Protocol):
@@ -49,6 +53,7 @@ class Lookups:
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._progress: dict[tuple[str, str], Progress] = {}
         self._engine_logs: dict[tuple[str, str], EngineLog] = {}
+        self._events: dict[str, EventsAnswer] = {}
 
     @property
     def images(self) -> Mapping[str, ImageAnswer]:
@@ -63,6 +68,11 @@ class Lookups:
         """What crashed engines of a namespace wrote, by pod."""
         return {pod: value for (where, pod), value in self._engine_logs.items() if where == namespace}
 
+    @property
+    def events(self) -> Mapping[str, EventsAnswer]:
+        """What Events told of pods and Jobs, by uid."""
+        return self._events
+
     def forget_pod(self, namespace: str, pod: str) -> None:
         """Drop what was known of a pod that is gone."""
         self._progress.pop((namespace, pod), None)
@@ -75,6 +85,8 @@ class Lookups:
             await self._resolve(request)
         elif isinstance(request, ReadEngineLog):
             await self._read_engine_log(namespace, request)
+        elif isinstance(request, ReadEvents):
+            await self._read_events(namespace, request)
         elif isinstance(request, AskEngine):
             self.lookout.ask(namespace, request)
         else:
@@ -114,3 +126,15 @@ class Lookups:
             self._engine_logs[key] = EngineLog(request.restarts, None)
             return
         self._engine_logs[key] = EngineLog(request.restarts, engine_failure(text))
+
+    async def _read_events(self, namespace: str, request: ReadEvents) -> None:
+        now = self._now()
+        try:
+            found = object_events(await self._kube.events_about(namespace, request.uid))
+        except KubeError as error:
+            logger.info("Events about %s/%s cannot be read: %s", namespace, request.name, error)
+            answer = EventsAnswer(now, Unknown(str(error)))
+        else:
+            answer = EventsAnswer(now, Known(found, now))
+        fresh = {uid: item for uid, item in self._events.items() if now - item.asked < _EVENTS_KEPT}
+        self._events = {**fresh, request.uid: answer}

@@ -18,7 +18,7 @@ from nightshift.core.events import EventNote, events, hung_notes
 from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.observed import Observed, observe
 from nightshift.core.plan import plan
-from nightshift.core.planning import Plan, ReadEngineLog, ResolveImage
+from nightshift.core.planning import Plan, ReadEngineLog, ReadEvents, ResolveImage
 from nightshift.core.status import refused_status, status
 from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
@@ -69,9 +69,9 @@ class Reconciler:
         now = self.now()
         observed = self._observe(deployment)
         decided = plan(deployment, observed, self.config, now)
-        if logs := [request for request in decided.requests if isinstance(request, ReadEngineLog)]:
+        if first := [item for item in decided.requests if isinstance(item, ReadEngineLog | ReadEvents)]:
             # Read before anything is told, so that the status names the cause at once, also in a new process.
-            await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in logs))
+            await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in first))
             observed = self._observe(deployment)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
@@ -106,7 +106,8 @@ class Reconciler:
         progress = self.lookups.progress(deployment.namespace)
         logs = self.lookups.engine_logs(deployment.namespace)
         engines = self.lookups.lookout.sights(key)
-        return observe(deployment.uid, self.cache.children(key), self.lookups.images, progress, logs, engines)
+        children, images, events = self.cache.children(key), self.lookups.images, self.lookups.events
+        return observe(deployment.uid, children, images, progress, logs, engines, events)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
