@@ -15,6 +15,7 @@ from nightshift.core.images import answered, ask_again
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
 from nightshift.core.planning import AskEngine, ReadEngineLog, ReadProgress, Request, ResolveImage
 from nightshift.runtime.lookout import Lookout
+from nightshift.runtime.tender import Tender
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,13 @@ class Lookups:
         kube: Kube,
         registry: Registry,
         lookout: Lookout,
+        tender: Tender,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.lookout = lookout
         """Watches the engines."""
+        self.tender = tender
+        """Gives them adapters."""
         self._kube = kube
         self._registry = registry
         self._now = now
@@ -68,6 +72,7 @@ class Lookups:
         self._progress.pop((namespace, pod), None)
         self._engine_logs.pop((namespace, pod), None)
         self.lookout.forget_pod(namespace, pod)
+        self.tender.forget_pod(namespace, pod)
 
     async def ask(self, namespace: str, request: Request) -> None:
         """Ask one question and keep the answer; a failure is an answer too."""
