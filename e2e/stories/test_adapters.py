@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.stories.world import REAL_START_SECONDS, World, is_ready
-from e2e.support.client import Object
+from e2e.support.client import KubectlError, Object
 from e2e.support.killing import kill_container
 
 QUESTION = "What is the capital of France?"
@@ -22,6 +22,15 @@ def adapter(name: str, repository: str | None = None) -> dict[str, str]:
 GOOD = [adapter("elsewhere"), adapter("rotated")]
 BAD = [adapter("oversized"), adapter("foreign", "tiny-lora-wrong-shape")]
 """Of a rank that no vLLM takes, and made for another model."""
+
+
+REFUSED = (
+    ({"adapters": GOOD, "traffic": {"allowFrom": []}}, "adapters and traffic.allowFrom exclude each other"),
+    ({"adapters": [adapter("tiny")]}, "an adapter cannot have the model's own name"),
+    ({"adapters": GOOD, "engine": {"args": ["--max-lora-rank=64"]}}, "follows from spec.adapters"),
+    ({"engine": {"args": ["--enable-lora"]}}, "use spec.adapters"),
+)
+"""What the API server refuses, and the words that say why."""
 
 
 def engine(world: World) -> Object:
@@ -69,6 +78,9 @@ def by_name(world: World) -> dict[str, Any]:
 
 @pytest.mark.engine("real vLLM")
 def test_adapters_are_back_before_they_are_told_ready_and_bad_ones_stop_nobody(world: World) -> None:
+    for spec, why in REFUSED:
+        with pytest.raises(KubectlError, match=why):
+            world.apply(world.deployment(**spec))
     world.given("a model with two adapters on real vLLM")
     world.apply(world.deployment(adapters=GOOD))
     world.becomes_ready(seconds=REAL_START_SECONDS)

@@ -132,6 +132,8 @@ class FakeSidecars:
     def __init__(self, clock: Callable[[], datetime] = lambda: NOW) -> None:
         self.clock = clock
         self.by_ip: dict[str, FakeSidecar] = {}
+        self.says: dict[str, AdapterState] = {}
+        """What each of them says of a commit."""
 
     def at(self, pod_ip: str, port: int = names.ADAPTERS_PORT) -> FakeSidecar:
-        return self.by_ip.setdefault(pod_ip, FakeSidecar(clock=self.clock))
+        return self.by_ip.setdefault(pod_ip, FakeSidecar(clock=self.clock, says=self.says))
