@@ -180,6 +180,8 @@ def test_a_missing_adapter_is_named_and_the_model_serves() -> None:
     assert simulation.condition("Ready") == ("False", "AdapterNotFound")
     assert simulation.condition("Stalled") == ("True", "AdapterNotFound")
     assert simulation.condition("AdaptersReady") == ("False", "AdapterNotFound")
+    said = next(item.message for item in simulation.status().conditions if item.type == "Stalled")
+    assert said == "Adapter refunds: The Hub has no acme/refunds."
 
 
 def test_a_rank_above_all_is_refused_by_name_and_makes_no_new_revision() -> None:

@@ -54,7 +54,7 @@ def viewed(
         observed: The pods, and what engines and sidecars told.
     """
     if pin is None:
-        return AdapterView(wanted.name, None, 0, cause or _resolving(wanted), done=False)
+        return AdapterView(wanted.name, None, 0, _unresolved(wanted, cause), done=False)
     holding = sum(pod.ready and _holds(pod, pin, observed) for pod in observed.engine_pods())
     if cause is not None:
         return AdapterView(wanted.name, pin.sha, holding, cause, done=False)
@@ -113,8 +113,10 @@ def _holds(pod: PodFacts, pin: AdapterPin, observed: Observed) -> bool:
     return sight is not None and sight.holds(pin.name, pin.sha)
 
 
-def _resolving(wanted: AdapterSpec) -> Cause:
+def _unresolved(wanted: AdapterSpec, cause: Cause | None) -> Cause:
     name, uri, revision = wanted.request
+    if cause is not None:
+        return Cause(cause.reason, f"Adapter {name}: {cause.message}", cause.definite)
     return Cause("ResolvingAdapter", f"Adapter {name}: revision {revision} of {uri} is being resolved.", definite=False)
 
 
