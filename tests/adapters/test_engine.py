@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.adapters import engine as module
-from nightshift.adapters.engine import METRICS_BYTES, Engine, Engines, Unanswered
+from nightshift.adapters import pod_http
+from nightshift.adapters.engine import METRICS_BYTES, Engine, Engines
+from nightshift.adapters.pod_http import Unanswered
 from nightshift.core.engine_metrics import WANTED, EngineMetrics, ProbeAnswer, engine_metrics
 from nightshift.core.facts import Known, Unknown
 from tests.support.builders import NOW
@@ -102,8 +104,8 @@ def unreachable() -> int:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Does not wait long for an answer."""
-    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.2)
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(pod_http, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(pod_http, "CONNECT_SECONDS", 0.2)
 
 
 async def test_reads_what_real_vllm_exports(serve: Serve) -> None:

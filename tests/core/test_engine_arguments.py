@@ -53,5 +53,23 @@ def test_the_users_arguments_come_last_and_stay_as_written() -> None:
 
 
 def test_engines_send_no_telemetry_and_ask_no_hub() -> None:
-    values = {item["name"]: item["value"] for item in environment()}
+    values = {item["name"]: item["value"] for item in environment(revision().resolved)}
     assert (values["VLLM_NO_USAGE_STATS"], values["DO_NOT_TRACK"], values["HF_HUB_OFFLINE"]) == ("1", "1", "1")
+
+
+def test_only_engines_of_a_revision_with_adapters_take_any_and_may_be_told_to() -> None:
+    plain, wide = revision().resolved, revision(lora_rank=32).resolved
+    without, with_ = (arguments(wanted_of(model_spec()), found, "chat", "/models/x", 1) for found in (plain, wide))
+    assert not [flag for flag in without if "lora" in flag]
+    assert with_[len(without) :] == [
+        "--enable-lora",
+        "--max-lora-rank",
+        "32",
+        "--max-loras",
+        "4",
+        "--max-cpu-loras",
+        "16",
+    ]
+    allowed = {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "true"}
+    assert allowed in environment(wide)
+    assert allowed not in environment(plain)

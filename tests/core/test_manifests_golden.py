@@ -44,7 +44,7 @@ def written(manifest: Object, replica_set: Object) -> Object:
     if names.ANNOTATION_APPLIED in annotations:
         assert annotations[names.ANNOTATION_APPLIED]
         annotations[names.ANNOTATION_APPLIED] = "<hash>"
-    if manifest["kind"] != "ControllerRevision":
+    if manifest["kind"] != "ControllerRevision" or "podTemplate" not in manifest["data"]:
         return manifest
     assert manifest["data"]["podTemplate"] == replica_set["spec"]["template"]
     return {**manifest, "data": {**manifest["data"], "podTemplate": "<as in the ReplicaSet>"}}

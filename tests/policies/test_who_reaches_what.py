@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from nightshift.api import names
+from nightshift.api.adapters import AdapterSpec
 from nightshift.core import children
 from nightshift.runtime import health
 from tests.chart.rendering import IMAGE, only, operator_config, rendered
@@ -12,6 +13,7 @@ from tests.support.builders import deployment, model_spec, revision, wanted_of
 from tests.support.network_policy import Endpoint, allowed, pod_endpoint
 from tools.helm import render
 
+REFUNDS = {"name": "refunds", "uri": "hf://acme/refunds"}
 BRANCH = {"model": {"uri": "hf://acme/tiny", "revision": "main"}}
 OWN_PEERS = [{"podSelector": {"matchLabels": {"app": "chat"}}}]
 MONITORING = Endpoint("monitoring", {"app": "prometheus"})
@@ -44,6 +46,10 @@ def reach(rules: list[dict[str, Any]], target: Endpoint, port: int) -> set[str]:
 
 ENGINE = pod_endpoint(children.replica_set(deployment(), revision(), 1))
 RESOLVE = pod_endpoint(children.resolve_job(deployment(BRANCH), wanted_of(BRANCH), CONFIG))
+LORA_ENGINE = pod_endpoint(children.replica_set(deployment(), revision(lora_rank=16), 1))
+ADAPTER_JOB = pod_endpoint(
+    children.adapter_job(deployment(model_spec(adapters=[REFUNDS])), AdapterSpec.model_validate(REFUNDS), CONFIG)
+)
 NAMESPACE = {"a pod of the namespace", "the chat application", "an engine of the deployment"}
 ALWAYS = {"the kubelet"}
 OURS = {"the operator", "the scraper"}
@@ -69,6 +75,26 @@ OURS = {"the operator", "the scraper"}
             OURS | ALWAYS,
             id="the engine's API: nobody else where it names nobody",
         ),
+        pytest.param(
+            model_spec(adapters=[REFUNDS]),
+            LORA_ENGINE,
+            names.ENGINE_PORT,
+            OURS | ALWAYS,
+            id="the API of an engine that takes adapters: neither the namespace nor anybody else",
+        ),
+        pytest.param(
+            model_spec(adapters=[REFUNDS]),
+            LORA_ENGINE,
+            names.ADAPTERS_PORT,
+            {"the operator"} | ALWAYS,
+            id="the port on which its sidecar is told what to fetch: the operator",
+        ),
+        pytest.param(
+            model_spec(), ENGINE, names.ADAPTERS_PORT, ALWAYS, id="that port of an engine without adapters: nobody"
+        ),
+        pytest.param(
+            model_spec(adapters=[REFUNDS]), ADAPTER_JOB, 22, ALWAYS, id="a Job that resolves an adapter: nobody"
+        ),
         pytest.param(model_spec(), ENGINE, 22, ALWAYS, id="any other port of an engine: nobody"),
         pytest.param(model_spec(), RESOLVE, 22, ALWAYS, id="a Job that fetches: nobody"),
         pytest.param(
@@ -79,6 +105,12 @@ OURS = {"the operator", "the scraper"}
 )
 def test_who_reaches(spec: dict[str, Any], target: Endpoint, port: int, expected: set[str]) -> None:
     assert reach(policies(spec), target, port) == expected
+
+
+def test_while_engines_that_take_adapters_are_left_nobody_else_is_let_in() -> None:
+    """Also where the last adapter was removed: whoever reaches such an engine can make it load any."""
+    left = children.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
+    assert reach([left], LORA_ENGINE, names.ENGINE_PORT) == OURS | ALWAYS
 
 
 def test_without_scrapers_nobody_reads_metrics() -> None:

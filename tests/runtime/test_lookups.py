@@ -14,9 +14,10 @@ from nightshift.core.observed import EngineLog
 from nightshift.core.planning import ReadEngineLog, ReadEvents, ReadProgress, ResolveImage
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
+from nightshift.runtime.tender import Tender
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, NOW
-from tests.support.fake_engines import FakeEngines
+from tests.support.fake_engines import FakeEngines, FakeSidecars
 from tests.support.fake_kube import FakeKube
 from tests.support.harness import FakeRegistry
 
@@ -59,7 +60,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def lookups(kube: FakeKube, registry: FakeRegistry, clock: Clock) -> Lookups:
-    return Lookups(kube, registry, Lookout(FakeEngines()), clock)
+    return Lookups(kube, registry, Lookout(FakeEngines()), Tender(FakeEngines(), FakeSidecars()), clock)
 
 
 async def test_silences_are_counted_until_a_registry_answers(

@@ -15,9 +15,10 @@ from nightshift.runtime.controller import Controller
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
+from nightshift.runtime.tender import Tender
 from tests.support.api_server import ApiServer, deployment_reference, selected
 from tests.support.builders import config, model_spec
-from tests.support.fake_engines import FakeEngines
+from tests.support.fake_engines import FakeEngines, FakeSidecars
 from tests.support.fake_kube import FakeKube
 from tests.support.harness import FakeRegistry
 from tests.support.virtual_time import run
@@ -30,9 +31,9 @@ class Scoped:
     def __init__(self, server: ApiServer, **settings: Any) -> None:
         self.kube = FakeKube(server)
         self.config = config(**settings)
-        reconciler = Reconciler(
-            self.config, self.kube, Cache(), Lookups(self.kube, FakeRegistry(), Lookout(FakeEngines()))
-        )
+        tender = Tender(FakeEngines(), FakeSidecars())
+        lookups = Lookups(self.kube, FakeRegistry(), Lookout(FakeEngines()), tender)
+        reconciler = Reconciler(self.config, self.kube, Cache(), lookups)
         self.controller = Controller(reconciler, cast(Any, self.kube))
         self.cache = reconciler.cache
         self.reconciler = reconciler

@@ -14,9 +14,10 @@ from nightshift.runtime.cache import Cache
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
+from nightshift.runtime.tender import Tender
 from tests.support.api_server import ApiServer, deployment_reference
 from tests.support.builders import DIGEST, NOW, config
-from tests.support.fake_engines import FakeEngines
+from tests.support.fake_engines import FakeEngines, FakeSidecars
 from tests.support.fake_kube import FakeKube
 from tests.support.world import World
 
@@ -51,6 +52,7 @@ class Harness:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.server.clock = self.clock
         self.engines = FakeEngines(clock or (lambda: NOW))
+        self.sidecars = FakeSidecars(clock or (lambda: NOW))
         self.dirty = True
         if spec is not None:
             self.server.create(
@@ -73,7 +75,8 @@ class Harness:
                 self.cache.put_child(kind, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
-        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines, self.clock), self.clock)
+        tender = Tender(self.engines, self.sidecars, self.clock)
+        self.lookups = Lookups(self.kube, self.registry, Lookout(self.engines, self.clock), tender, self.clock)
         self.reconciler = Reconciler(self.config, self.kube, self.cache, self.lookups, now=self.clock)
         self.dirty = True
 

@@ -19,8 +19,9 @@ from nightshift.runtime.cache import Cache, owner_key
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
+from nightshift.runtime.tender import Tender
 from tests.support.builders import digest_known
-from tests.support.fake_engines import FakeEngines
+from tests.support.fake_engines import FakeEngine, FakeEngines, FakeSidecars
 from tests.support.fake_kube import Crash, FakeKube
 from tests.support.simulation import KEY, Simulation
 from tests.support.virtual_time import VirtualTimeLoop
@@ -93,6 +94,19 @@ class FakeRegistry:
         return found.answer if found else Unknown("nobody knows")
 
 
+class StartedEngines(FakeEngines):
+    """Engines of the pods that there are: what one holds is lost when its container starts anew."""
+
+    def __init__(self, outer: "Mortal") -> None:
+        super().__init__()
+        self._outer = outer
+
+    def at(self, pod_ip: str, port: int = names.ENGINE_PORT) -> FakeEngine:
+        pods = [raw for raw in self._outer.server.of_kind("Pod") if raw["status"].get("podIP") == pod_ip]
+        starts = [(raw["metadata"]["uid"], raw["status"]["containerStatuses"][0]["restartCount"]) for raw in pods]
+        return self.by_ip.setdefault(f"{pod_ip} {starts}", FakeEngine(refuses=self._outer.engines_refuse))
+
+
 class Mortal(Simulation):
     """One LLMDeployment, one world, and one process of the operator after the other."""
 
@@ -106,6 +120,9 @@ class Mortal(Simulation):
         deaths: Deaths | None = None,
     ) -> None:
         self.deaths = deaths or Deaths()
+        self.engines_refuse: dict[str, str] = {}
+        """What every engine says against loading from a path."""
+        self.engines, self.sidecars = StartedEngines(self), FakeSidecars()
         super().__init__(spec, gpus=gpus, chosen=chosen, images=digest_known() if images is None else images)
         self.server.timestamp = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
         self.begin()
@@ -120,7 +137,9 @@ class Mortal(Simulation):
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
         kube = MortalKube(self)
-        lookups = Lookups(kube, FakeRegistry(self), Lookout(FakeEngines()))
+        self.tender = Tender(self.engines, self.sidecars)
+        self.tender.tell = self._hear
+        lookups = Lookups(kube, FakeRegistry(self), Lookout(FakeEngines()), self.tender)
         self.reconciler = Reconciler(self.config, kube, self.cache, lookups)
         self._dirty = True
 
@@ -141,7 +160,7 @@ class Mortal(Simulation):
         before = len(self.deaths.writes)
         try:
             with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-                due = runner.run(self.reconciler.reconcile(KEY))
+                due = runner.run(self._round())
             self._dirty |= due == 0.0
         except Crash:
             self.deaths.count += 1
@@ -149,6 +168,14 @@ class Mortal(Simulation):
             self.begin()
         self.writes += len(self.deaths.writes) - before
         return Plan()
+
+    def _hear(self, key: Any) -> None:
+        self._dirty = True
+
+    async def _round(self) -> float | None:
+        due = await self.reconciler.reconcile(KEY)
+        await self.tender.once()
+        return due
 
     def change_config(self, **fields: Any) -> None:
         """An upgrade is a new process."""

@@ -15,7 +15,8 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse
 from nightshift.api.status import Status
 from nightshift.core.events import events
-from nightshift.core.observed import ImageAnswer, Observed, is_owned, observe
+from nightshift.core.observed import ImageAnswer, Observed, observe
+from nightshift.core.ownership import is_owned
 from nightshift.core.plan import plan
 from nightshift.core.planning import Plan
 from nightshift.core.status import status

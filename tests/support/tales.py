@@ -8,15 +8,17 @@ from typing import Any
 
 from nightshift.adapters.kube import Object, Reference, reference
 from nightshift.api import names
-from nightshift.api.fetch import Failed, FetchReason, Resolved
+from nightshift.api.fetch import AdapterResolved, Failed, FetchOutcome, FetchReason, Resolved
 from nightshift.core.facts import ImageNotFound, Known
 from nightshift.core.observed import ImageAnswer, image_key
 from tests.support.api_server import deployment_reference
 from tests.support.builders import HUB_MODEL, NOW, OTHER_DIGEST, SHA, config, digest_known, model_spec
 from tests.support.simulation import Simulation, with_accelerators
+from tests.support.world import usual_answer
 
 Begin = Callable[..., Simulation]
 ON_CLAIM = {"uri": HUB_MODEL, "revision": SHA, "cache": {"type": "Claim", "size": "9Gi"}}
+REFUNDS = {"name": "refunds", "uri": "hf://acme/refunds"}
 SERVICE = Reference("v1", "Service", "ml", "bot")
 
 
@@ -184,6 +186,45 @@ def digest_that_only_the_first_pod_tells(begin: Begin) -> Simulation:
     return simulation.settle()
 
 
+def adapters_that_come_change_and_go(begin: Begin) -> Simulation:
+    """The first makes a new revision; another one, another version, and their end make none."""
+    simulation = begin(model_spec()).settle()
+    for adapters in (
+        [REFUNDS],
+        [REFUNDS, {"name": "greetings", "uri": "hf://acme/greetings"}],
+        [{**REFUNDS, "revision": "v2"}, {"name": "greetings", "uri": "hf://acme/greetings"}],
+        [],
+    ):
+        simulation.change_spec(adapters=adapters)
+        simulation.settle()
+    return simulation
+
+
+def adapters_of_which_one_is_missing_and_one_needs_a_higher_rank(begin: Begin) -> Simulation:
+    simulation = begin(model_spec())
+    missing = Failed(reason=FetchReason.ADAPTER_NOT_FOUND, message="The Hub has no acme/absent.")
+    wide = AdapterResolved(sha=SHA, bytes=1000, rank=64)
+    found: dict[str, FetchOutcome] = {"hf://acme/absent@main": missing, "hf://acme/wide@main": wide}
+
+    def answer(job: Object) -> FetchOutcome:
+        asked = job["metadata"]["annotations"].get(names.ANNOTATION_MODEL_REQUEST, "")
+        return found.get(asked) or usual_answer(job)
+
+    simulation.world.answer = answer
+    simulation.change_spec(adapters=[REFUNDS, {"name": "absent", "uri": "hf://acme/absent"}])
+    simulation.settle()
+    simulation.change_spec(adapters=[REFUNDS, {"name": "wide", "uri": "hf://acme/wide"}])
+    return simulation.settle()
+
+
+def engine_with_adapters_that_starts_anew(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(adapters=[REFUNDS])).settle()
+    for pod in simulation.server.of_kind("Pod"):
+        if pod["metadata"]["labels"].get(names.LABEL_REVISION):
+            simulation.world.crash(pod)
+    return simulation.settle()
+
+
 def delete(simulation: Simulation) -> None:
     """A person deletes the LLMDeployment; the garbage collector does the rest."""
     simulation.say("user: deletes it")
@@ -210,4 +251,7 @@ TALES: tuple[Callable[[Begin], Simulation], ...] = (
     name_that_somebody_else_has,
     spec_that_cannot_be_understood,
     digest_that_only_the_first_pod_tells,
+    adapters_that_come_change_and_go,
+    adapters_of_which_one_is_missing_and_one_needs_a_higher_rank,
+    engine_with_adapters_that_starts_anew,
 )

@@ -4,6 +4,7 @@ Each is a pure step on the in-memory API server. `pending` lists the steps that 
 so that a test or a simulation chooses the order.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,7 +12,7 @@ from typing import Any
 
 from nightshift.adapters.kube import Object, Reference, reference
 from nightshift.api import names
-from nightshift.api.fetch import Downloaded, Failed, FetchOutcome, FetchReason, Resolved, to_line
+from nightshift.api.fetch import AdapterResolved, Downloaded, Failed, FetchOutcome, FetchReason, Resolved, to_line
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, SHA
 
@@ -39,11 +40,7 @@ class World:
         self.server = server
         self.gpus = gpus
         self.fate: Callable[[Object], Fate] = lambda pod: Fate.SERVES
-        self.answer: Callable[[Object], FetchOutcome] = lambda job: (
-            Resolved(sha=SHA, files=3, bytes=1000)
-            if job["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_RESOLVE
-            else Downloaded(sha=SHA, files=3, bytes=1000)
-        )
+        self.answer: Callable[[Object], FetchOutcome] = usual_answer
         self._counter = 0
 
     def pending(self) -> list[Step]:
@@ -216,6 +213,17 @@ class World:
 
     def _deletion(self, where: Reference) -> Callable[[], None]:
         return lambda: self.server.delete(where)
+
+
+def usual_answer(job: Object) -> FetchOutcome:
+    """What a Job finds: an adapter's commit is made of its address and revision."""
+    component = job["metadata"]["labels"][names.LABEL_COMPONENT]
+    if component == names.COMPONENT_ADAPTER:
+        asked = job["metadata"]["annotations"][names.ANNOTATION_MODEL_REQUEST]
+        return AdapterResolved(sha=hashlib.sha1(asked.encode()).hexdigest(), bytes=1000, rank=8, base="acme/tiny")
+    if component == names.COMPONENT_RESOLVE:
+        return Resolved(sha=SHA, files=3, bytes=1000)
+    return Downloaded(sha=SHA, files=3, bytes=1000)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

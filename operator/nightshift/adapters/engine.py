@@ -4,38 +4,35 @@ A pod's answer is a stranger's: sizes, times and redirects are bounded, and what
 """
 
 import asyncio
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Protocol
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
-from yarl import URL
 
+from nightshift.adapters import pod_http
+from nightshift.adapters.pod_http import PodServer, Unanswered, expect_ok, json_object, named, pod_session
 from nightshift.api import names
+from nightshift.core.adapter_sight import AdapterAnswer
 from nightshift.core.engine_metrics import WANTED, EngineMetrics, ProbeAnswer, Sample, engine_metrics
 from nightshift.core.facts import Fact, Known, Unknown
-
-CONNECT_SECONDS = 5.0
-"""Longer than two lost packets. A pod that a NetworkPolicy hides refuses or drops within this time."""
-
-REQUEST_SECONDS = 10.0
-"""Time limit of every request that needs no work of the engine."""
 
 METRICS_BYTES = 4 * 1024 * 1024
 """vLLM 0.32.0 sends 64 KB; histograms of many adapters and handlers are several times that."""
 
-ANSWER_BYTES = 256 * 1024
+LOAD_SECONDS = 120.0
+"""Time limit for loading an adapter: it is read from the disk and copied to every accelerator."""
+
+_LONGEST_REFUSAL = 500
+"""Characters that are kept of an engine's words."""
+
+_MOST_MODELS = 1000
+"""Entries of /v1/models that are looked at."""
 
 _WANTED_CHARACTERS = 256 * 1024
 """Of the lines that are parsed: 2 KB for one engine of vLLM 0.32.0."""
-
-_CONNECTIONS = 200
-"""Open at the same time, over all engines."""
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,63}")
 _PROBE_PROMPT = "Hi"
@@ -54,59 +51,53 @@ class Engine(Protocol):
         """The vLLM version that answers."""
 
 
+class AdapterEngine(Protocol):
+    """What is needed of one engine to give it adapters."""
+
+    async def adapters(self) -> Fact[Mapping[str, str]]:
+        """Paths of the loaded adapters, by name."""
+
+    async def load_adapter(self, name: str, path: str) -> Fact[AdapterAnswer]:
+        """Load the adapter of a directory under a name that is free."""
+
+    async def unload_adapter(self, name: str) -> Fact[AdapterAnswer]:
+        """Forget a name; requests under way end as they began."""
+
+
 class Engines:
     """Clients of engine pods over one session; one for the life of the operator."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Open the session; needs a running event loop."""
-        # No proxies, cookies or decompression; connections are not kept, since questions are far apart.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": "nightshift"},
-        )
+        self._session = pod_session()
         self._now = now
 
-    def at(self, pod_ip: str, port: int = names.ENGINE_PORT) -> Engine:
+    def at(self, pod_ip: str, port: int = names.ENGINE_PORT) -> "EngineClient":
         """The engine of a pod.
 
         Raises:
             ValueError: The address is no IP address.
         """
-        return EngineClient(self._session, str(ip_address(pod_ip)), port, self._now)
+        return EngineClient(PodServer(self._session, pod_ip, port), self._now)
 
     async def close(self) -> None:
         """Close the session."""
         await self._session.close()
 
 
-class Unanswered(Exception):  # noqa: N818 - carries the reason of an Unknown
-    """No usable answer came; the text says why."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer, read in full unless the reader wanted its status only."""
-
-    status: int
-    body: bytes
-
-
 class EngineClient:
     """One engine pod."""
 
-    def __init__(self, session: aiohttp.ClientSession, ip: str, port: int, now: Callable[[], datetime]) -> None:
-        """Set up the client; the session is opened and closed by the caller."""
-        self._session = session
-        self._base = URL.build(scheme="http", host=ip, port=port)
+    def __init__(self, server: PodServer, now: Callable[[], datetime]) -> None:
+        """Set up the client."""
+        self._server = server
         self._now = now
 
     async def metrics(self) -> Fact[EngineMetrics]:
         """What the engine counts, as of now. Unknown when it does not answer, or answers nonsense."""
         try:
-            answer = await self._request("GET", "/metrics", METRICS_BYTES)
-            self._expect(answer, "/metrics")
+            answer = await self._server.request("GET", "/metrics", METRICS_BYTES)
+            expect_ok(answer, "/metrics")
             found = engine_metrics(_samples(answer.body.decode(errors="replace")))
         except Unanswered as error:
             return self._unknown(error)
@@ -127,91 +118,80 @@ class EngineClient:
         question = {"model": served_name, "prompt": _PROBE_PROMPT, "max_tokens": 1, "temperature": 0}
         started = asyncio.get_running_loop().time()
         times = aiohttp.ClientTimeout(
-            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=deadline_seconds
+            total=None,
+            connect=pod_http.CONNECT_SECONDS,
+            sock_connect=pod_http.CONNECT_SECONDS,
+            sock_read=deadline_seconds,
         )
         try:
             # The outer limit bounds a server that sends a little now and then; what that means is not known.
-            async with asyncio.timeout(deadline_seconds + 2 * CONNECT_SECONDS):
-                answer = await self._send("POST", "/v1/completions", 0, times, question)
-            self._expect(answer, "/v1/completions")
+            async with asyncio.timeout(deadline_seconds + 2 * pod_http.CONNECT_SECONDS):
+                answer = await self._server.send("POST", "/v1/completions", 0, times, question)
+            expect_ok(answer, "/v1/completions")
         except aiohttp.SocketTimeoutError:
             return Known(ProbeAnswer(answered=False, seconds=deadline_seconds), self._now())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unanswered) as error:
-            return self._unknown(f"the probe came to nothing: {_named(error)}")
+            return self._unknown(f"the probe came to nothing: {named(error)}")
         seconds = asyncio.get_running_loop().time() - started
         return Known(ProbeAnswer(answered=True, seconds=seconds), self._now())
 
     async def version(self) -> Fact[str]:
         """The vLLM version that answers, such as 0.32.0."""
         try:
-            answer = await self._request("GET", "/version", ANSWER_BYTES)
-            self._expect(answer, "/version")
-            version = _json(answer.body).get("version")
+            answer = await self._server.request("GET", "/version")
+            expect_ok(answer, "/version")
+            version = json_object(answer.body).get("version")
         except Unanswered as error:
             return self._unknown(error)
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             return self._unknown("/version names no version.")
         return Known(version, self._now())
 
-    def _unknown(self, why: object) -> Unknown:
-        return Unknown(f"{self._base.authority}: {why}")
+    async def adapters(self) -> Fact[Mapping[str, str]]:
+        """Paths of the loaded adapters, by name. Unknown when the engine does not answer, or answers nonsense.
 
-    async def _request(self, method: str, path: str, limit: int, body: dict[str, Any] | None = None) -> Answer:
-        """One request that needs no work of the engine.
-
-        Args:
-            method: HTTP method.
-            path: Path of vLLM's server.
-            limit: Most bytes that are read of the answer.
-            body: Sent as JSON.
-
-        Raises:
-            Unanswered: No answer came, or not in time, or it is too long.
+        In /v1/models an adapter has a `parent`, the base model, and its path as `root`.
         """
-        times = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
-            return await self._send(method, path, limit, times, body)
-        except TimeoutError as error:
-            raise Unanswered(f"{path} did not answer within {REQUEST_SECONDS:g} s.") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unanswered(f"{path} cannot be reached: {_named(error)}") from error
+            answer = await self._server.request("GET", "/v1/models")
+            expect_ok(answer, "/v1/models")
+            cards = json_object(answer.body).get("data")
+        except Unanswered as error:
+            return self._unknown(error)
+        if not isinstance(cards, list) or len(cards) > _MOST_MODELS:
+            return self._unknown("/v1/models is no list of models.")
+        loaded = (card for card in cards if isinstance(card, dict) and card.get("parent"))
+        return Known({str(card.get("id")): str(card.get("root")) for card in loaded}, self._now())
 
-    async def _send(
-        self, method: str, path: str, limit: int, times: aiohttp.ClientTimeout, body: dict[str, Any] | None
-    ) -> Answer:
-        url = self._base.with_path(path)
-        async with self._session.request(method, url, json=body, timeout=times, allow_redirects=False) as response:
-            # Where the status says it all, the connection is dropped with the rest of the answer.
-            read = await _read(response, limit) if limit else b""
-            return Answer(response.status, read)
+    async def load_adapter(self, name: str, path: str) -> Fact[AdapterAnswer]:
+        """Load the adapter of a directory under a name that is free."""
+        return await self._told("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, LOAD_SECONDS)
 
-    @staticmethod
-    def _expect(answer: Answer, path: str) -> None:
-        if answer.status != 200:
-            raise Unanswered(f"{path} answers with status {answer.status}.")
+    async def unload_adapter(self, name: str) -> Fact[AdapterAnswer]:
+        """Forget a name; requests under way end as they began."""
+        return await self._told("/v1/unload_lora_adapter", {"lora_name": name}, pod_http.REQUEST_SECONDS)
 
+    async def _told(self, path: str, body: dict[str, Any], seconds: float) -> Fact[AdapterAnswer]:
+        try:
+            answer = await self._server.request("POST", path, body=body, seconds=seconds)
+        except Unanswered as error:
+            return self._unknown(error)
+        if answer.status == 200:
+            return Known(AdapterAnswer(taken=True), self._now())
+        return Known(AdapterAnswer(taken=False, message=_refusal(answer.status, answer.body)), self._now())
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > limit:
-            raise Unanswered(f"{response.url.path} answers with more than {limit} bytes.")
-    return bytes(body)
-
-
-def _named(error: Exception) -> str:
-    return str(error) if isinstance(error, Unanswered) else f"{type(error).__name__}: {error}"
+    def _unknown(self, why: object) -> Unknown:
+        return Unknown(f"{self._server.authority}: {why}")
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _refusal(status: int, body: bytes) -> str:
+    """Why a request was refused: the engine's message, or the status alone."""
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Unanswered("the answer is no JSON.") from error
-    if not isinstance(found, dict):
-        raise Unanswered("the answer is no JSON object.")
-    return found
+        error = json_object(body).get("error")
+    except Unanswered:
+        error = None
+    said = error.get("message") if isinstance(error, dict) else None
+    return " ".join(str(said).split())[:_LONGEST_REFUSAL] if said else f"status {status}"
 
 
 def _samples(text: str) -> Iterator[Sample]:

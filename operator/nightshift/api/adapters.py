@@ -4,11 +4,48 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nightshift.api.base import StoredModel
+from nightshift.api.base import Model, StoredModel
 from nightshift.api.fetch import FetchReason, Sha
 
 MAX_IN_POD = 64
 """Adapters of one pod at the same time: those wanted, and older versions until they are unloaded."""
+
+MAX_ADAPTERS = 16
+"""Adapters of one deployment."""
+
+DEFAULT_REVISION = "main"
+
+
+class AdapterSpec(Model):
+    """A LoRA adapter, which clients name in `model` as if it were a model of its own."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name that clients use in `model`.",
+    )
+    uri: str = Field(
+        min_length=8,
+        max_length=205,
+        pattern=r"^hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="hf://ORGANISATION/ADAPTER: a repository with adapter_config.json and adapter_model.safetensors. "
+        "It is read with the token of model.tokenSecretRef. A change loads the new adapter without a restart.",
+    )
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="Branch, tag or commit; default: main. It is resolved to a commit when the entry is added or its "
+        "uri or revision changes, and stays pinned there. A change loads the new commit without a restart.",
+    )
+
+    @property
+    def request(self) -> tuple[str, str, str]:
+        """What is asked for: name, address, and branch, tag or commit."""
+        return self.name, self.uri, self.revision or DEFAULT_REVISION
+
 
 Repository = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

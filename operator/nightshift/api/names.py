@@ -15,6 +15,7 @@ MANAGED_BY = "nightshift"
 COMPONENT_ENGINE = "engine"
 COMPONENT_RESOLVE = "model-resolve"
 COMPONENT_DOWNLOAD = "model-download"
+COMPONENT_ADAPTER = "adapter-resolve"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied-hash"
 """Hash of the whole object as Nightshift last applied it: tells a removed field from an equal one."""
@@ -59,6 +60,9 @@ ENGINE_PORT = 8000
 ENGINE_CONTAINER = "engine"
 DOWNLOAD_CONTAINER = "model-download"
 RESOLVE_CONTAINER = "model-resolve"
+ADAPTERS_CONTAINER = "adapters"
+ADAPTERS_PORT = 8089
+"""On which the container beside an engine is told which adapters to hold."""
 
 MAX_NAME_LENGTH = 40
 """Of an LLMDeployment: what is left of 63 characters for a revision's hash and a pod's suffix."""
@@ -92,6 +96,11 @@ def inspect_job_name(deployment: str, request_hash: str) -> str:
 def download_job_name(deployment: str, request_hash: str) -> str:
     """Name of the Job that downloads a model into the cache claim."""
     return f"{deployment}-download-{request_hash}"
+
+
+def adapter_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that resolves an adapter's revision, and of the ControllerRevision that keeps the answer."""
+    return f"{deployment}-adapter-{request_hash}"
 
 
 def deployment_labels(deployment: str) -> dict[str, str]:

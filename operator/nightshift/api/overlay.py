@@ -6,8 +6,8 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, Quantity, list_map, rules
 
-RESERVED_VOLUMES = ("models", "tmp", "shm", "cache")
-RESERVED_CONTAINERS = ("engine", "model-download")
+RESERVED_VOLUMES = ("models", "tmp", "shm", "cache", "adapters")
+RESERVED_CONTAINERS = ("engine", "model-download", "adapters")
 
 
 class TemplateMetadata(Model):

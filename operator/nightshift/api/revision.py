@@ -20,6 +20,9 @@ class Resolved(StoredModel):
     model_revision: str | None = Field(default=None, description="Commit of an hf:// model.")
     accelerator: str = Field(description="Name of the accelerator profile.")
     accelerator_count: int = Field(ge=1)
+    lora_rank: int | None = Field(
+        default=None, description="Largest rank of adapters that its engines take; none: they take no adapters."
+    )
 
 
 class RevisionSpec(StoredModel):

@@ -108,6 +108,12 @@ def _root() -> Schema:
             "metadata.name must begin with a letter and hold only small letters, digits and '-': "
             "a Service is named after it",
         ),
+        (
+            "!has(self.spec.adapters) || has(self.spec.model.servedName) || "
+            "self.spec.adapters.all(a, a.name != self.metadata.name)",
+            "an adapter cannot have the model's own name, which is metadata.name where model.servedName says nothing; "
+            "rename the adapter",
+        ),
     )
     return {
         "type": "object",

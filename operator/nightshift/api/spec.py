@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from nightshift.api.adapters import MAX_ADAPTERS, AdapterSpec
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, list_map, rules
 from nightshift.api.overlay import PodTemplate
 
@@ -16,10 +17,11 @@ OWNED_FLAGS: dict[str, str] = {
     "-dp": "belongs to hardware, which does not offer it yet",
     "--data-parallel-size": "belongs to hardware, which does not offer it yet",
     "--download-dir": "Nightshift downloads the model; see model.cache",
-    "--enable-lora": "adapters are not offered yet",
+    "--enable-lora": "use spec.adapters",
     "--hf-token": "carries a secret; use model.tokenSecretRef",
     "--host": "Nightshift sets it",
-    "--lora-modules": "adapters are not offered yet",
+    "--lora-modules": "use spec.adapters",
+    "--max-lora-rank": "follows from spec.adapters",
     "--model": "use model.uri",
     "--port": "Nightshift sets it",
     "--quantization": "use model.quantization",
@@ -328,7 +330,32 @@ class ScalingSpec(Model):
 class Spec(Model):
     """Spec of an LLMDeployment. Only model.uri is required."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.adapters) || size(self.adapters) == 0 || !has(self.traffic) || !has(self.traffic.allowFrom)",
+                "adapters and traffic.allowFrom exclude each other: whoever reaches an engine that takes adapters can "
+                "make it load any, so only the operator and the scrapers do until there is a gateway; remove one of "
+                "the two",
+            ),
+            (
+                "!has(self.adapters) || !has(self.model.servedName) || "
+                "self.adapters.all(a, a.name != self.model.servedName)",
+                "an adapter cannot have the model's own name (model.servedName); rename the adapter",
+            ),
+        )
+    )
+
     model: ModelSpec = Field(description="The model to serve.")
+    adapters: tuple[AdapterSpec, ...] = Field(
+        default=(),
+        max_length=MAX_ADAPTERS,
+        json_schema_extra=list_map("name"),
+        description="LoRA adapters of the model, loaded into every replica. Names, addresses and revisions change "
+        "without a restart. The first adapter, and one of a higher rank than the engines were started for (16 at "
+        "least), make a new revision, whose pods replace the old ones one after another; removing adapters makes none. "
+        "While there are adapters, only the operator and the configured scrapers reach the engines.",
+    )
     engine: EngineSpec = Field(default=EngineSpec(), description="The vLLM engine.")
     hardware: HardwareSpec | None = Field(
         default=None, description="What to run on; default: one of the administrator's default accelerator."

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from nightshift.api.adapters import MAX_ADAPTERS
 from nightshift.api.base import StoredModel, list_map
 from nightshift.api.conditions import Condition
 
@@ -49,6 +50,16 @@ class FitStatus(StoredModel):
     )
 
 
+class AdapterStatus(StoredModel):
+    """One of spec.adapters."""
+
+    name: str = Field(description="Its name.")
+    revision: str | None = Field(default=None, description="The commit that it is pinned to; none: not resolved yet.")
+    ready_replicas: int = Field(default=0, ge=0, description="Ready replicas that serve this commit under its name.")
+    reason: str = Field(description="Loaded, or what it waits for, or what is wrong with it.")
+    message: str = Field(description="The same as a sentence, with the remedy.")
+
+
 class Status(StoredModel):
     """Status of an LLMDeployment."""
 
@@ -60,7 +71,8 @@ class Status(StoredModel):
         max_length=16,
         json_schema_extra=list_map("type"),
         description="Ready: the current spec is what serves. Available: something good serves. "
-        "Progressing: a change is under way. Reconciling and Stalled: read by kstatus (Helm, Flux, Argo CD).",
+        "Progressing: a change is under way. Reconciling and Stalled: read by kstatus (Helm, Flux, Argo CD). "
+        "AdaptersReady: every adapter is served by every replica; only where there are adapters.",
     )
     replicas: int = Field(default=0, ge=0, description="Engine pods that exist, of all revisions.")
     ready_replicas: int = Field(default=0, ge=0, description="Engine pods that are ready, of all revisions.")
@@ -73,6 +85,12 @@ class Status(StoredModel):
     image: ImageStatus | None = Field(default=None, description="The image of the target revision.")
     effective: EffectiveStatus | None = Field(
         default=None, description="What fields that were left out came to, for the target revision."
+    )
+    adapters: tuple[AdapterStatus, ...] | None = Field(
+        default=None,
+        max_length=MAX_ADAPTERS,
+        json_schema_extra=list_map("name"),
+        description="The adapters, one by one.",
     )
     fit: FitStatus | None = Field(
         default=None, description="What one replica of the target revision holds; none where it is not known."

@@ -6,13 +6,23 @@ as a stranger of the same name. A stranger does not bear our marks; an object th
 
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
-from nightshift.core.observed import Observed, is_orphan
+from nightshift.core.observed import Observed
+from nightshift.core.ownership import is_orphan
 from nightshift.core.planning import Apply, Plan
 
 
 def adopted_revisions(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:
-    """Stored revisions without an owner, with their owner; their data and place in history stay."""
-    return tuple(
+    """Stored revisions and pins without an owner, with their owner; their data and place in history stay."""
+    pins = tuple(
+        Apply(
+            children.adapter_pin(deployment, item.pin),
+            f"Taking up the pin of adapter {item.pin.name}, which has no owner.",
+            create=False,
+        )
+        for item in observed.pins
+        if is_orphan(item.manifest)
+    )
+    return pins + tuple(
         Apply(
             children.restated_revision(deployment, revision, revision.number, revision.marks),
             f"Taking up revision {revision.hash}, which has no owner.",

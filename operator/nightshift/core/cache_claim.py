@@ -14,7 +14,8 @@ from nightshift.api.spec import ModelCache
 from nightshift.core import children
 from nightshift.core.canonical import difference, quantity
 from nightshift.core.objects import changes, stamped
-from nightshift.core.observed import Observed, is_orphan
+from nightshift.core.observed import Observed
+from nightshift.core.ownership import is_orphan
 from nightshift.core.planning import Apply
 
 _NOTE = f".metadata.annotations.{names.ANNOTATION_DOWNLOADED}"

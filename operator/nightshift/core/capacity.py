@@ -37,7 +37,8 @@ def fit_status(revision: Revision, observed: Observed, previous: Status) -> FitS
 def expected(revision: Revision) -> Fits | None:
     """What is expected of a revision, from what was known when it was made."""
     facts, spec, resolved = revision.record.facts, revision.spec, revision.resolved
-    if facts is None:
+    if facts is None or resolved.lora_rank is not None:
+        # What adapters take of the memory is not computed.
         return None
     try:
         profile = AcceleratorProfile.model_validate(revision.record.inputs.profile)

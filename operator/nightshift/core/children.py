@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nightshift.api import names
+from nightshift.api.adapters import AdapterPin, AdapterSpec
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import RevisionRecord, RevisionSpec
@@ -12,6 +13,7 @@ from nightshift.core.canonical import canonical_json, short_hash
 from nightshift.core.engine import MODELS_DIRECTORY
 from nightshift.core.marks import MARKS, Marks
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
+from nightshift.core.pins import pin_name
 from nightshift.core.pod import (
     PRE_STOP_SECONDS,
     RESTRICTED_POD,
@@ -19,7 +21,7 @@ from nightshift.core.pod import (
     fetch_container,
     image_reference,
 )
-from nightshift.core.revisions import Revision
+from nightshift.core.revisions import Revision, revision_spec
 
 Manifest = dict[str, Any]
 
@@ -101,12 +103,19 @@ def disruption_budget(owner: LLMDeployment) -> Manifest:
     }
 
 
-def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
+def network_policy(owner: LLMDeployment, config: OperatorConfig, *, takes_adapters: bool = False) -> Manifest:
     """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides.
 
     It selects the pods of the deployment's Jobs too; they serve nothing, so nobody reaches anything there.
+
+    Args:
+        owner: The deployment.
+        config: Who operator and scrapers are.
+        takes_adapters: Some engines load any adapter that they are told to. Who reaches such an engine could make it
+            read any file of its pod as an adapter, so clients do not.
     """
-    allowed = owner.spec.traffic.allow_from
+    closed = takes_adapters or bool(owner.spec.adapters)
+    allowed = () if closed else owner.spec.traffic.allow_from
     clients: list[Any] = [{"podSelector": {}}] if allowed is None else list(allowed)
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.namespace}},
@@ -123,7 +132,12 @@ def network_policy(owner: LLMDeployment, config: OperatorConfig) -> Manifest:
                 {
                     "from": [operator, *config.scrapers, *clients],
                     "ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}],
-                }
+                },
+                *(
+                    [{"from": [operator], "ports": [{"port": names.ADAPTERS_PORT, "protocol": "TCP"}]}]
+                    if closed
+                    else []
+                ),
             ],
         },
     }
@@ -266,6 +280,32 @@ def resolve_job(
     placement = {"imagePullSecrets": secrets} if secrets else {}
     job = _job(owner, names.COMPONENT_RESOLVE, container, [], annotations, placement)
     return _named(job, names.resolve_job_name, owner)
+
+
+def adapter_job(owner: LLMDeployment, adapter: AdapterSpec, config: OperatorConfig) -> Manifest:
+    """A Job that resolves an adapter's revision to a commit, and reads its rank and its base."""
+    spec = revision_spec(owner.spec)
+    _, uri, revision = adapter.request
+    arguments = ["resolve-adapter", "--uri", uri, "--revision", revision]
+    container = fetch_container(names.RESOLVE_CONTAINER, spec, config, arguments, [])
+    secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
+    placement = {"imagePullSecrets": secrets} if secrets else {}
+    job = _job(
+        owner, names.COMPONENT_ADAPTER, container, [], {names.ANNOTATION_MODEL_REQUEST: f"{uri}@{revision}"}, placement
+    )
+    return _named(job, names.adapter_name, owner)
+
+
+def adapter_pin(owner: LLMDeployment, pin: AdapterPin) -> Manifest:
+    """What an adapter was resolved to, as stored."""
+    name = pin_name(owner.name, (pin.name, pin.uri, pin.revision))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": _metadata(owner, name, names.component_labels(owner.name, names.COMPONENT_ADAPTER)),
+        "revision": 1,
+        "data": pin.to_json(),
+    }
 
 
 def inspect_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig, pod: Mapping[str, Any]) -> Manifest:

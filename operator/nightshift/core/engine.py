@@ -8,11 +8,16 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
+from nightshift.api.adapters import MAX_ADAPTERS
 from nightshift.api.names import ENGINE_PORT
 from nightshift.api.revision import Resolved, RevisionSpec
 
 MODELS_DIRECTORY = "/models"
 CACHE_DIRECTORY = "/cache"
+
+LORAS_IN_BATCH = 4
+"""Adapters whose requests one step of the engine may mix (--max-loras). vLLM's default of 1 lets requests of different
+adapters wait for each other; each more costs memory for one adapter of the largest rank."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,20 @@ def arguments(
         owned += ["--quantization", spec.model.quantization]
     if has.shutdown_timeout:
         owned += ["--shutdown-timeout", str(spec.drain_seconds)]
+    if resolved.lora_rank is not None:
+        owned += ["--enable-lora", "--max-lora-rank", str(resolved.lora_rank)]
+        owned += ["--max-loras", str(LORAS_IN_BATCH), "--max-cpu-loras", str(MAX_ADAPTERS)]
     return owned + list(spec.engine.args)
 
 
-def environment() -> list[dict[str, str]]:
-    """Variables that every engine gets: no telemetry, no Hub, writable caches, a user name for Python."""
-    return [
+def environment(resolved: Resolved) -> list[dict[str, str]]:
+    """Variables of an engine: no telemetry, no Hub, writable caches, a user name for Python.
+
+    Only engines that take adapters may be told to load them: the network lets nobody reach those but the operator and
+    the scrapers.
+    """
+    lora = [{"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "true"}] if resolved.lora_rank is not None else []
+    return lora + [
         {"name": name, "value": value}
         for name, value in (
             ("DO_NOT_TRACK", "1"),

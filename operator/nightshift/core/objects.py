@@ -7,7 +7,8 @@ from nightshift.core import children
 from nightshift.core.canonical import difference, short_hash
 from nightshift.core.cause import Cause
 from nightshift.core.causes import refused_enlargement, refused_object
-from nightshift.core.observed import Observed, is_orphan
+from nightshift.core.observed import Observed
+from nightshift.core.ownership import is_orphan
 from nightshift.core.planning import Apply, Delete
 
 _MADE_ONCE = frozenset({"Job", "PersistentVolumeClaim"})

@@ -7,10 +7,13 @@ from typing import Any
 
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
+from nightshift.core.adapter_sight import AdapterSight
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
 from nightshift.core.object_events import EventsAnswer
+from nightshift.core.ownership import is_orphan, is_owned
+from nightshift.core.pins import StoredPin, parse_pin
 from nightshift.core.revisions import Revision, parse_revision
 from nightshift.core.times import moment
 
@@ -151,6 +154,10 @@ class Observed:
     """What running engines say of themselves, by pod; of their present start only."""
     events: Mapping[str, EventsAnswer] = field(default_factory=dict)
     """What Events tell of pods and Jobs, by uid."""
+    pins: tuple[StoredPin, ...] = ()
+    """What adapters were resolved to."""
+    adapters: Mapping[str, AdapterSight] = field(default_factory=dict)
+    """Which adapters running engines hold, by pod; of their present start only."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Engine pods that are not on their way out, of one revision or of all."""
@@ -315,6 +322,7 @@ def observe(
     engine_logs: Mapping[str, EngineLog] | None = None,
     engines: Mapping[str, EngineSight] | None = None,
     events: Mapping[str, EventsAnswer] | None = None,
+    adapters: Mapping[str, AdapterSight] | None = None,
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
@@ -328,7 +336,8 @@ def observe(
 
     revisions = [parse_revision(dict(raw)) for raw in of("ControllerRevision")]
     pods = tuple(pod_facts(raw) for raw in of("Pod"))
-    starts = {pod.name: engine_start(pod) for pod in pods} if engines else {}
+    starts = {pod.name: engine_start(pod) for pod in pods} if engines or adapters else {}
+    pins = [parse_pin(raw) for raw in of("ControllerRevision")]
     return Observed(
         revisions=tuple(revision for revision in revisions if revision is not None),
         replica_sets=tuple(replica_set_facts(raw) for raw in of("ReplicaSet")),
@@ -340,53 +349,6 @@ def observe(
         engine_logs=engine_logs or {},
         engines={pod: sight for pod, sight in (engines or {}).items() if starts.get(pod) == sight.start},
         events=events or {},
+        pins=tuple(pin for pin in pins if pin is not None),
+        adapters={pod: sight for pod, sight in (adapters or {}).items() if starts.get(pod) == sight.start},
     )
-
-
-def is_owned(raw: Mapping[str, Any], uid: str) -> bool:
-    """Whether the LLMDeployment with this uid controls the object."""
-    owners = raw["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
-
-
-_ADOPTABLE = frozenset(
-    {
-        "ControllerRevision",
-        "NetworkPolicy",
-        "PersistentVolumeClaim",
-        "PodDisruptionBudget",
-        "ReplicaSet",
-        "Service",
-        "ServiceAccount",
-    }
-)
-
-
-def is_orphan(raw: Mapping[str, Any] | None) -> bool:
-    """Whether an object is of our making and has no owner any more.
-
-    Our marks are the label of what manages it and the hash of what was applied; a ControllerRevision, which has
-    no such hash, is known by its data and by its name, which is made of the deployment's and its own hash.
-    """
-    if raw is None or raw.get("kind") not in _ADOPTABLE:
-        return False
-    metadata = raw["metadata"]
-    labels = metadata.get("labels") or {}
-    if metadata.get("ownerReferences") or "deletionTimestamp" in metadata:
-        return False
-    if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-        return False
-    if raw["kind"] != "ControllerRevision":
-        return names.ANNOTATION_APPLIED in (metadata.get("annotations") or {})
-    own = names.revision_name(labels.get(names.LABEL_DEPLOYMENT, ""), labels.get(names.LABEL_REVISION, ""))
-    return bool(metadata["name"] == own and parse_revision(dict(raw)) is not None)
-
-
-def is_left_over(raw: Mapping[str, Any], deployment: str) -> bool:
-    """Whether an object that belongs to somebody else is on its way out.
-
-    An LLMDeployment that is made anew under its old name meets the objects of the one before.
-    """
-    owners = raw["metadata"].get("ownerReferences") or ()
-    namesake = any((owner.get("kind"), owner.get("name")) == (names.KIND, deployment) for owner in owners)
-    return namesake or "deletionTimestamp" in raw["metadata"]

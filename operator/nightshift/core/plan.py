@@ -6,6 +6,7 @@ from datetime import datetime
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
+from nightshift.core.adapters import takes_adapters, with_adapters
 from nightshift.core.adoption import adopted_revisions
 from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.canonical import difference
@@ -33,16 +34,17 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
     """
     if deployment.deleting:
         return Plan()
-    decided = with_engines(_decided(deployment, observed, config, now), deployment, observed, now)
+    base = with_adapters(_decided(deployment, observed, config, now), deployment, observed, config, now)
+    decided = with_engines(base, deployment, observed, now)
     questions, wait = event_requests(observed, now)
     return replace(decided, requests=(*decided.requests, *questions), requeue_after=sooner(decided.requeue_after, wait))
 
 
 def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
-    """What to do, besides what the engines say of themselves."""
+    """What to do, besides adapters and what the engines say of themselves."""
     if deployment.spec.paused:
         return _paused(deployment, observed, config, now)
-    access = (*adopted_revisions(deployment, observed), *changes(_access(deployment, config), observed))
+    access = (*adopted_revisions(deployment, observed), *changes(_access(deployment, observed, config), observed))
     target = choose(deployment, observed, config, now)
     larger = enlargement(deployment, observed)
     if isinstance(target, Waiting):
@@ -120,10 +122,10 @@ def _kept(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:
     return changes([kept], observed)
 
 
-def _access(deployment: LLMDeployment, config: OperatorConfig) -> list[children.Manifest]:
+def _access(deployment: LLMDeployment, observed: Observed, config: OperatorConfig) -> list[children.Manifest]:
     return [
         children.service_account(deployment),
-        children.network_policy(deployment, config),
+        children.network_policy(deployment, config, takes_adapters=takes_adapters(observed)),
         children.service(deployment),
         children.disruption_budget(deployment),
     ]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from nightshift.core.adapter_sight import TendAdapters
+from nightshift.core.adapter_views import AdapterView
 from nightshift.core.cause import Cause
 from nightshift.core.revisions import Revision
 
@@ -110,6 +112,10 @@ class Plan:
     requests: tuple[Request, ...] = ()
     looks: tuple[LookAtEngine, ...] = ()
     """Engines to be watched from now on, and no others of this deployment."""
+    tends: tuple[TendAdapters, ...] = ()
+    """Engines that hold adapters from now on, and which."""
+    adapters: tuple[AdapterView, ...] = ()
+    """What is told of each adapter of the spec."""
     requeue_after: float | None = None
     """Seconds until this should be looked at again, where no watch will tell."""
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from nightshift.api.config import AcceleratorProfile, OperatorConfig
 from nightshift.api.overlay import PodTemplate
 from nightshift.api.revision import Resolved, RevisionSpec
 from nightshift.core import engine
+from nightshift.core.adapter_sight import DIRECTORY as ADAPTERS_DIRECTORY
 from nightshift.core.model_uri import ClaimModel, parse_model_uri
 
 USER = 65532
@@ -115,6 +116,24 @@ def download_arguments(spec: RevisionSpec, resolved: Resolved) -> list[str]:
     return ["download", "--uri", spec.model.uri, "--sha", str(resolved.model_revision), "--to", target]
 
 
+_ADAPTERS_MOUNT: dict[str, Any] = {"name": "adapters", "mountPath": ADAPTERS_DIRECTORY}
+
+
+def _adapters_container(spec: RevisionSpec, resolved: Resolved, config: OperatorConfig) -> dict[str, Any]:
+    """The container beside an engine that fetches adapters, and compares them with the base model's files.
+
+    It begins before the engine, ends after it, and never keeps the pod from being ready.
+    """
+    arguments = ["adapters", "--to", ADAPTERS_DIRECTORY, "--base", model_path(spec, resolved)]
+    arguments += ["--port", str(names.ADAPTERS_PORT)]
+    mounts = [_ADAPTERS_MOUNT, {"name": "models", "mountPath": engine.MODELS_DIRECTORY, "readOnly": True}]
+    return {
+        **fetch_container(names.ADAPTERS_CONTAINER, spec, config, arguments, mounts),
+        "restartPolicy": "Always",
+        "ports": [{"name": "adapters", "containerPort": names.ADAPTERS_PORT, "protocol": "TCP"}],
+    }
+
+
 def _engine_container(
     served_name: str, spec: RevisionSpec, resolved: Resolved, profile: AcceleratorProfile
 ) -> dict[str, Any]:
@@ -127,8 +146,9 @@ def _engine_container(
         requests[profile.resource_name] = limits[profile.resource_name] = str(resolved.accelerator_count)
     tensor_parallel = resolved.accelerator_count if profile.resource_name else 1
     path = model_path(spec, resolved)
-    environment = {entry["name"]: dict(entry) for entry in engine.environment()}
+    environment = {entry["name"]: dict(entry) for entry in engine.environment(resolved)}
     environment |= {entry.name: entry.to_json() for entry in spec.engine.env}
+    adapters = [{**_ADAPTERS_MOUNT, "readOnly": True}] if resolved.lora_rank is not None else []
     return {
         "name": names.ENGINE_CONTAINER,
         "image": image_reference(resolved),
@@ -149,6 +169,7 @@ def _engine_container(
             {"name": "cache", "mountPath": engine.CACHE_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            *adapters,
             *overlay.volume_mounts,
         ],
     }
@@ -174,6 +195,10 @@ def pod_template(
         mounts = [{"name": "models", "mountPath": engine.MODELS_DIRECTORY}]
         arguments = download_arguments(spec, resolved)
         initial.append(fetch_container(names.DOWNLOAD_CONTAINER, spec, config, arguments, mounts))
+    adapters = []
+    if resolved.lora_rank is not None:
+        initial.append(_adapters_container(spec, resolved, config))
+        adapters.append({"name": "adapters", "emptyDir": {}})
     metadata = overlay.metadata
     pod: dict[str, Any] = {
         "serviceAccountName": names.service_account_name(deployment),
@@ -191,6 +216,7 @@ def pod_template(
             {"name": "cache", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shared_memory}},
+            *adapters,
             *overlay.volumes,
         ],
         "nodeSelector": {**profile.node_selector, **overlay.node_selector},

@@ -81,8 +81,11 @@ def revision_spec(spec: Spec) -> RevisionSpec:
     return RevisionSpec(**set_fields)
 
 
-def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | None:
+def find(revisions: tuple[Revision, ...], wanted: RevisionSpec, rank: int | None = None) -> Revision | None:
     """The newest revision that was made from the same spec, on any of its hardware candidates.
+
+    It takes adapters of the given rank. One that takes higher ranks, or adapters that nobody asks for, will do: it
+    need not be replaced.
 
     Both sides are compared with today's defaults filled in, so that a field or default that a newer
     operator brings does not make a new revision of what serves. Nor does writing down what is so anyway: the
@@ -91,7 +94,10 @@ def find(revisions: tuple[Revision, ...], wanted: RevisionSpec) -> Revision | No
     """
     meant = [_meant(on_candidate(wanted, place)) for place in candidates(wanted)] or [_meant(wanted)]
     matching = [
-        revision for revision in revisions if any(_meant(revision.spec) == _as_pinned(one, revision) for one in meant)
+        revision
+        for revision in revisions
+        if (revision.resolved.lora_rank or 0) >= (rank or 0)
+        and any(_meant(revision.spec) == _as_pinned(one, revision) for one in meant)
     ]
     return max(matching, key=lambda revision: revision.number, default=None)
 
@@ -134,7 +140,8 @@ def on_candidate(wanted: RevisionSpec, place: HardwareCandidate) -> RevisionSpec
 
 def same_but_place(one: Revision, other: Revision) -> bool:
     """Whether two revisions were made from the same spec on different hardware candidates."""
-    return on_candidate(one.spec, other.place) == on_candidate(other.spec, other.place)
+    same = on_candidate(one.spec, other.place) == on_candidate(other.spec, other.place)
+    return same and one.resolved.lora_rank == other.resolved.lora_rank
 
 
 def places(

@@ -7,7 +7,8 @@ from nightshift.api.conditions import Condition, Verdict, merge
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Status
-from nightshift.core import children
+from nightshift.core import adapter_views, children
+from nightshift.core.adapters import takes_adapters
 from nightshift.core.capacity import fit_status
 from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.observed import Observed, PodFacts
@@ -38,6 +39,7 @@ def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: Op
         image=_image(target) if target else previous.image,
         effective=_effective(target) if target else previous.effective,
         fit=fit_status(target, observed, previous) if target else previous.fit,
+        adapters=adapter_views.status_of(plan.adapters),
     )
 
 
@@ -58,6 +60,9 @@ def refused_status(generation: int, previous: Status, reason: str, message: str,
         Verdict(type="Stalled", status="True", reason=reason, message=message),
         Verdict(type="Paused", status="False", reason="NotPaused", message="Changes are carried out."),
     ]
+    if (adapters := old.get(adapter_views.CONDITION)) is not None:
+        kept = {"type": adapters.type, "status": adapters.status}
+        verdicts.append(Verdict(**kept, reason=adapters.reason, message=adapters.message))
     conditions: tuple[Condition, ...] = merge(previous.conditions, verdicts, generation, now)
     return previous.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
@@ -96,12 +101,15 @@ def _effective(revision: Revision) -> EffectiveStatus:
 
 
 def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list[Verdict]:
-    cause = _cause(observed, plan)
-    complete = _complete(deployment, observed, plan)
+    serving = _complete(deployment, observed, plan)
+    wanting = adapter_views.outstanding(plan.adapters) if serving else None
+    cause = _cause(observed, plan) or (wanting if wanting is not None and wanting.definite else None)
+    complete = serving and wanting is None
     ready = _ready(deployment, observed, plan, cause, complete)
     stalled = not complete and cause is not None and cause.definite
     paused = deployment.spec.paused
     reconciling = not complete and not stalled and not paused
+    adapters = adapter_views.condition(plan.adapters, takes_adapters=takes_adapters(observed))
     return [
         ready,
         _available(observed, plan),
@@ -126,6 +134,7 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list
             if paused
             else "Changes are carried out.",
         ),
+        *([adapters] if adapters is not None else []),
     ]
 
 
@@ -144,7 +153,7 @@ def _at_rest(complete: bool, paused: bool, ready: Verdict) -> str:
 
 
 def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool:
-    """Whether the present spec is what serves, with all replicas and nothing of other revisions."""
+    """Whether the model is served as the present spec says, with all replicas and nothing of other revisions."""
     target, wanted = plan.target, deployment.spec.replicas
     owner = observed.replica_set(target.hash) if target else None
     if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
@@ -180,6 +189,9 @@ def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tup
     target, wanted = plan.target, deployment.spec.replicas
     if deployment.spec.paused:
         return "Paused", "spec.paused is true: nothing is changed; set it to false to go on."
+    adapters = adapter_views.outstanding(plan.adapters)
+    if adapters is not None and _complete(deployment, observed, plan):
+        return adapters.reason, adapters.message
     if target is None or observed.replica_set(target.hash) is None:
         note = plan.notes[0] if plan.notes else "Preparing the revision."
         return "Preparing", note

@@ -12,6 +12,7 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import Resolved, RevisionSpec
 from nightshift.api.spec import HardwareCandidate
 from nightshift.core import children, preflight
+from nightshift.core.adapters import Entry, entries, lora_rank
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.fetch_jobs import RETRY_SECONDS, retry_job
@@ -77,8 +78,8 @@ def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig
     taken: a sibling revision, which is the newest from then on and so the one that is found. Candidates on which the
     model cannot fit are passed over while another one is left.
     """
-    wanted = revision_spec(deployment.spec)
-    known, previous = find(observed.revisions, wanted), newest(observed.revisions)
+    wanted, adapters = revision_spec(deployment.spec), entries(deployment, observed, config, now)
+    known, previous = find(observed.revisions, wanted, lora_rank(adapters)), newest(observed.revisions)
     if known is not None and not _falls_back(deployment, known, observed, now):
         return Existing(known)
     current = known or previous
@@ -87,7 +88,7 @@ def choose(deployment: LLMDeployment, observed: Observed, config: OperatorConfig
         return Waiting(blocker=unknown)
     unfit: Waiting | None = None
     for place in order if known is None else order[1:]:
-        found = _on(place, deployment, wanted, observed, config, now)
+        found = _on(place, deployment, wanted, adapters, observed, config, now)
         if not (isinstance(found, Waiting) and found.unfit):
             return found
         unfit = unfit or found
@@ -98,16 +99,18 @@ def _on(
     place: HardwareCandidate,
     deployment: LLMDeployment,
     wanted: RevisionSpec,
+    adapters: tuple[Entry, ...],
     observed: Observed,
     config: OperatorConfig,
     now: datetime,
 ) -> Target:
     """The revision on one of the candidates."""
     placed = on_candidate(wanted, place) if candidates(wanted) else wanted
-    sibling = find(observed.revisions, placed)
+    sibling = find(observed.revisions, placed, lora_rank(adapters))
     if sibling is not None:
         return Existing(sibling)
-    resolved = carried(placed, newest(observed.revisions), config, place)
+    previous = newest(observed.revisions)
+    resolved = carried(placed, previous, config, place).model_copy(update={"lora_rank": _rank(adapters, previous)})
     image = _image(resolved, observed, now)
     if isinstance(image, Waiting):
         return image
@@ -119,7 +122,16 @@ def _on(
         return Waiting(apply=fits.apply, requeue_after=fits.requeue_after, note=fits.note, job=fits.job)
     if isinstance(fits, Cause):
         return Waiting(blocker=fits, unfit=True)
+    if open_ := next((entry.wanted for entry in adapters if entry.awaited), None):
+        return Waiting(note=f"Reading the rank of adapter {open_.name}, with which engines are started.")
     return New(_revision(deployment, placed, model, observed, config, fits.facts))
+
+
+def _rank(adapters: tuple[Entry, ...], previous: Revision | None) -> int | None:
+    """The rank of a new revision; not less than before while that of an adapter is not known."""
+    rank, before = lora_rank(adapters), previous.resolved.lora_rank if previous is not None else None
+    unknown = any(entry.pin is None for entry in adapters)
+    return max(rank, before) if rank is not None and before is not None and unknown else rank
 
 
 def _falls_back(deployment: LLMDeployment, known: Revision, observed: Observed, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core.causes import Cause, name_taken, still_leaving
 from nightshift.core.objects import refused
-from nightshift.core.observed import is_left_over, is_owned
+from nightshift.core.ownership import is_left_over, is_owned
 from nightshift.core.planning import Apply, Delete, Plan
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.telemetry import WRITES

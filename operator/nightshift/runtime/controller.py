@@ -33,6 +33,7 @@ class Controller:
         self._kube = kube
         self.queue: KeyedQueue[Key] = KeyedQueue()
         reconciler.lookups.lookout.tell = self.queue.add
+        reconciler.lookups.tender.tell = self.queue.add
         self.unprepared: str | None = "what there is has not been listed yet"
         """Why the work has not begun, or None."""
         self._untold: dict[str, int] = {}
@@ -110,6 +111,7 @@ class Controller:
             tasks.create_task(self._compare_now_and_then(config.resync_seconds))
             tasks.create_task(self._measure())
             tasks.create_task(self._reconciler.lookups.lookout.run())
+            tasks.create_task(self._reconciler.lookups.tender.run())
 
     async def _work(self) -> None:
         while True:

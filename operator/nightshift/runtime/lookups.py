@@ -16,6 +16,7 @@ from nightshift.core.object_events import EventsAnswer, object_events
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
 from nightshift.core.planning import AskEngine, ReadEngineLog, ReadEvents, ReadProgress, Request, ResolveImage
 from nightshift.runtime.lookout import Lookout
+from nightshift.runtime.tender import Tender
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,13 @@ class Lookups:
         kube: Kube,
         registry: Registry,
         lookout: Lookout,
+        tender: Tender,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.lookout = lookout
         """Watches the engines."""
+        self.tender = tender
+        """Gives them adapters."""
         self._kube = kube
         self._registry = registry
         self._now = now
@@ -78,6 +82,7 @@ class Lookups:
         self._progress.pop((namespace, pod), None)
         self._engine_logs.pop((namespace, pod), None)
         self.lookout.forget_pod(namespace, pod)
+        self.tender.forget_pod(namespace, pod)
 
     async def ask(self, namespace: str, request: Request) -> None:
         """Ask one question and keep the answer; a failure is an answer too."""

@@ -56,6 +56,7 @@ class Reconciler:
             forget_deployment(*key)
             self.quarrels.pop(key, None)
             self.lookups.lookout.watch(key, ())
+            await self.lookups.tender.keep(key, ())
             return None
         try:
             deployment = parse(body)
@@ -75,6 +76,10 @@ class Reconciler:
             observed = self._observe(deployment)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
+        if await self.lookups.tender.keep(key, decided.tends):
+            # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
+            observed = self._observe(deployment)
+            decided = plan(deployment, observed, self.config, now)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         ENGINES_HUNG.labels(*key).set(decided.hung)
@@ -106,8 +111,9 @@ class Reconciler:
         progress = self.lookups.progress(deployment.namespace)
         logs = self.lookups.engine_logs(deployment.namespace)
         engines = self.lookups.lookout.sights(key)
-        children, images, events = self.cache.children(key), self.lookups.images, self.lookups.events
-        return observe(deployment.uid, children, images, progress, logs, engines, events)
+        adapters, events = self.lookups.tender.sights(key), self.lookups.events
+        children, images = self.cache.children(key), self.lookups.images
+        return observe(deployment.uid, children, images, progress, logs, engines, events, adapters)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""

@@ -16,6 +16,7 @@ from nightshift import __version__
 from nightshift.adapters.engine import Engines
 from nightshift.adapters.kube import KubeClient, KubeError, connect
 from nightshift.adapters.registry import Registry
+from nightshift.adapters.sidecar import Sidecars
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.core.liveness import liveness_problem, readiness_problem
@@ -28,6 +29,7 @@ from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.telemetry import count_request
+from nightshift.runtime.tender import Tender
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +62,8 @@ async def _run(config: OperatorConfig) -> int:
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = holder_identity(os.environ.get("POD_NAME", socket.gethostname()))
     leadership = Leadership(kube, config.namespace, config.lease_name, identity)
-    engines = Engines()
-    lookups = Lookups(kube, registry, Lookout(engines))
+    engines, sidecars = Engines(), Sidecars()
+    lookups = Lookups(kube, registry, Lookout(engines), Tender(engines, sidecars))
     reconciler = Reconciler(config, fenced(kube, leadership), Cache(), lookups)
     controller = Controller(reconciler, kube)
     server = await health.serve(
@@ -73,6 +75,7 @@ async def _run(config: OperatorConfig) -> int:
         await server.cleanup()
         await session.close()
         await engines.close()
+        await sidecars.close()
         await kube.close()
 
 

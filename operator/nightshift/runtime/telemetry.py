@@ -56,6 +56,11 @@ ENGINE_PROBES = Counter(
 ENGINES_HUNG = Gauge(
     "nightshift_engines_hung", "Engines that are ready and make no step, by LLMDeployment.", ["namespace", "name"]
 )
+ADAPTER_LOADS = Counter(
+    "nightshift_adapter_loads_total",
+    "Adapters that engines were told to load, by result: loaded, refused, or unknown (no answer).",
+    ["result"],
+)
 LEADER = Gauge("nightshift_leader", "1 where this process leads, 0 where it stands by.")
 DEPLOYMENT_READY = Gauge("nightshift_deployment_ready", "1 where the present spec serves.", ["namespace", "name"])
 DEPLOYMENTS = Gauge("nightshift_deployments", "LLMDeployments, by the reason of their condition Ready.", ["reason"])
