@@ -48,14 +48,16 @@ def faulty(oom: str) -> Spec:
     return {"env": [{"name": "VLLM_SIM_FAULTS", "value": f'{{"oom": "{oom}"}}'}], "args": ["--max-model-len=4096"]}
 
 
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
 def _sidecar(**more: Any) -> Spec:
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    sidecar = {"name": "beside", "image": "registry.invalid/none:1", "securityContext": security} | more
+    sidecar = {"name": "beside", "image": "registry.invalid/none:1", "securityContext": _RESTRICTED} | more
     return {"podTemplate": {**SMALL, "sidecars": [sidecar]}}
 
 
@@ -284,10 +286,10 @@ PLACEMENT = (
 
 PODS = (
     BadInput(
-        "a sidecar with privileges",
+        "a sidecar that may gain privileges",
         "PodSecurityViolation",
-        ["privileged"],
-        _sidecar(securityContext={"privileged": True}),
+        ["allowPrivilegeEscalation"],
+        _sidecar(securityContext=_RESTRICTED | {"allowPrivilegeEscalation": True}),
         over_serving=True,
     ),
     BadInput(

@@ -16,7 +16,7 @@ from e2e.support.client import Events, Object, eventually
 from e2e.support.install import SYSTEM
 from e2e.support.operator_log import SELECTOR
 
-SIDE_BY_SIDE = 12
+SIDE_BY_SIDE = 8
 """Deployments that are applied at once: two cores start so many simulated engines in a few seconds."""
 NAMED_SECONDS = 180.0
 HEALED_SECONDS = 180.0

@@ -83,6 +83,8 @@ def test_a_foreign_object_and_a_refused_one_wait_for_a_person() -> None:
         "Correct podTemplate, engine.env or the namespace's policies and quotas.",
         definite=True,
     )
+    unfinished = refused_object("ReplicaSet", "bot-r1", 'ReplicaSet.apps "bot-r1" is invalid: x: Required value')
+    assert "is invalid: x: Required value. Correct podTemplate" in unfinished.message
 
 
 def test_what_a_log_told_is_used_where_the_status_does_not_say_it_with_the_revisions_version() -> None:

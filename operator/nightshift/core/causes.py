@@ -291,7 +291,8 @@ def still_leaving(kind: str, name: str) -> Cause:
 def refused_object(kind: str, name: str, message: str) -> Cause:
     """The API server refuses an object for good, as it says."""
     remedy = "Correct podTemplate, engine.env or the namespace's policies and quotas."
-    return Cause("ObjectRefused", f"The API server refuses {kind} {name}: {message} {remedy}", definite=True)
+    said = message.rstrip(".")
+    return Cause("ObjectRefused", f"The API server refuses {kind} {name}: {said}. {remedy}", definite=True)
 
 
 def refused_enlargement(name: str, message: str) -> Cause:
