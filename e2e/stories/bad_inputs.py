@@ -37,7 +37,7 @@ class BadInput:
     """What is in the way may pass by itself, so nobody is called: Reconciling, not Stalled."""
 
 
-def printed(text: str) -> Spec:
+def printed(text: str) -> dict[str, Any]:
     """An engine that prints a recorded text and ends."""
     said = (TEXTS / f"{text}.txt").read_text().split("\n", 1)[1]
     return {"env": [{"name": "VLLM_SIM_FAILURE", "value": said}]}
@@ -215,7 +215,19 @@ _PRINTED = {
     ),
     "a GPU without bfloat16": ("vllm-0.32.0-source-bfloat16", "AcceleratorUnsuitable", ["--dtype=half"]),
 }
-RECORDED = tuple(BadInput(what, reason, says, engine=printed(text)) for what, (text, reason, says) in _PRINTED.items())
+_PRINTED_AT_31 = {
+    "an architecture that vLLM 0.31 does not know": ("vllm-0.31.0-arch", "ModelNotSupported", ["vLLM 0.31.0 does not"]),
+    "a directory without a model, at 0.31": ("vllm-0.31.0-noconfig", "ModelFilesMissing", ["config.json"]),
+    "a tool parser that 0.31 does not have": ("vllm-0.31.0-tool-parser", REJECTED, ["nosuch"]),
+    "a quantization that 0.31 does not have": ("vllm-0.31.0-quant-unknown", "QuantizationUnsupported", ["int3"]),
+}
+RECORDED = (
+    *(BadInput(what, reason, says, engine=printed(text)) for what, (text, reason, says) in _PRINTED.items()),
+    *(
+        BadInput(what, reason, says, engine=printed(text) | {"version": "0.31.0"})
+        for what, (text, reason, says) in _PRINTED_AT_31.items()
+    ),
+)
 
 _SMALL_GPU: Spec = {"candidates": [{"accelerator": "small-gpu"}]}
 _TINY = "hf://nightshift/tiny"
