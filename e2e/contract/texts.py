@@ -139,7 +139,9 @@ def told(version: str, start: Start) -> str:
     failure = engine_failure(start.text)
     cause = failure_cause(failure, version) if failure else None
     named = f"{cause.reason}: {cause.message}" if cause else "NOT NAMED"
-    return f"{start.case:<16} exit code {start.code}  {named}{'' if matches(version, start) else '  <- OTHER KIND'}"
+    known = path_of(version, start.case).exists()
+    unlike = "" if matches(version, start) else f"  <- {'of another kind than' if known else 'not'} recorded"
+    return f"{start.case:<16} exit code {start.code}  {named}{unlike}"
 
 
 def matches(version: str, start: Start) -> bool:

@@ -1,7 +1,8 @@
 """Bad inputs, each as a person might write it: what is said about it, and what mends it in place.
 
-`REFUSED` never passes the API server's admission; `FAILING` does, and fails later. Texts of engines that need an
-accelerator or minutes of loading are replayed by the simulator as vLLM printed them (tests/core/engine_texts).
+All of them pass the API server's admission and fail later; refused_inputs.py has those that do not pass. Texts of
+engines that need an accelerator or minutes of loading are replayed by the simulator as vLLM printed them
+(tests/core/engine_texts).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ class BadInput:
     """What is in the way may pass by itself, so nobody is called: Reconciling, not Stalled."""
 
 
-def printed(text: str) -> Spec:
+def printed(text: str) -> dict[str, Any]:
     """An engine that prints a recorded text and ends."""
     said = (TEXTS / f"{text}.txt").read_text().split("\n", 1)[1]
     return {"env": [{"name": "VLLM_SIM_FAILURE", "value": said}]}
@@ -215,7 +216,19 @@ _PRINTED = {
     ),
     "a GPU without bfloat16": ("vllm-0.32.0-source-bfloat16", "AcceleratorUnsuitable", ["--dtype=half"]),
 }
-RECORDED = tuple(BadInput(what, reason, says, engine=printed(text)) for what, (text, reason, says) in _PRINTED.items())
+_PRINTED_AT_31 = {
+    "an architecture that vLLM 0.31 does not know": ("vllm-0.31.0-arch", "ModelNotSupported", ["vLLM 0.31.0 does not"]),
+    "a directory without a model, at 0.31": ("vllm-0.31.0-noconfig", "ModelFilesMissing", ["config.json"]),
+    "a tool parser that 0.31 does not have": ("vllm-0.31.0-tool-parser", REJECTED, ["nosuch"]),
+    "a quantization that 0.31 does not have": ("vllm-0.31.0-quant-unknown", "QuantizationUnsupported", ["int3"]),
+}
+RECORDED = (
+    *(BadInput(what, reason, says, engine=printed(text)) for what, (text, reason, says) in _PRINTED.items()),
+    *(
+        BadInput(what, reason, says, engine=printed(text) | {"version": "0.31.0"})
+        for what, (text, reason, says) in _PRINTED_AT_31.items()
+    ),
+)
 
 _SMALL_GPU: Spec = {"candidates": [{"accelerator": "small-gpu"}]}
 _TINY = "hf://nightshift/tiny"
@@ -358,41 +371,3 @@ FOREIGN = (
 )
 
 FAILING: tuple[BadInput, ...] = (*MODELS, *IMAGES, *ARGUMENTS, *MEMORY, *RECORDED, *FIT, *PLACEMENT, *PODS, *FOREIGN)
-
-REFUSED: Mapping[str, tuple[Spec, str]] = {
-    "a flag that Nightshift owns": ({"engine": {"args": ["--port=1"]}}, "--port"),
-    "a flag that carries a secret, spelled with underscores": ({"engine": {"args": ["--api_key=x"]}}, "--api-key"),
-    "a flag that is cut short": ({"engine": {"args": ["--serv=x"]}}, "--served-model-name"),
-    "a variable that opens the engine": (
-        {"engine": {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}},
-        "DEV_MODE",
-    ),
-    "a variable that carries a token": (
-        {"engine": {"env": [{"name": "HF_TOKEN", "value": "x"}]}},
-        "model.tokenSecretRef",
-    ),
-    "a version that is none": ({"engine": {"version": "newest"}}, "spec.engine.version"),
-    "an image with a tag": ({"engine": {"image": "docker.io/vllm/vllm-openai:v1"}}, "spec.engine.image"),
-    "more arguments than a command line needs": ({"engine": {"args": ["--x"] * 129}}, "spec.engine.args"),
-    "an argument as long as a book": ({"engine": {"args": ["--x=" + "a" * 5000]}}, "spec.engine.args"),
-    "a start deadline of five seconds": ({"engine": {"startDeadlineSeconds": 5}}, "startDeadlineSeconds"),
-    "a model address that is none": ({"model": {"uri": "ftp://a/b"}}, "spec.model.uri"),
-    "a model address in another script": ({"model": {"uri": "hf://模型/小"}}, "spec.model.uri"),
-    "no model": ({"model": {}}, "uri"),
-    "a revision with a space": ({"model": {"uri": "hf://a/b", "revision": "my branch"}}, "spec.model.revision"),
-    "a revision of a claim": ({"model": {"uri": "pvc://a/b", "revision": "main"}}, "belong to hf:// models"),
-    "a cache claim without a size": ({"model": {"uri": "hf://a/b", "cache": {"type": "Claim"}}}, "needs a size"),
-    "a size in words": ({"model": {"uri": "hf://a/b", "cache": {"type": "Claim", "size": "big"}}}, "size"),
-    "a served name with a space": ({"model": {"uri": "hf://a/b", "servedName": "my model"}}, "servedName"),
-    "no accelerators": ({"hardware": {"candidates": [{"accelerator": "cpu", "count": 0}]}}, "count"),
-    "a field that does not exist": ({"sclaing": {}}, "sclaing"),
-    "fewer replicas than none": ({"replicas": -1}, "spec.replicas"),
-    "replicas in words": ({"replicas": "two"}, "spec.replicas"),
-    "a negative time to drain": ({"traffic": {"drainSeconds": -1}}, "drainSeconds"),
-    "a volume name of Nightshift's": ({"podTemplate": {"volumes": [{"name": "models"}]}}, "belong to Nightshift"),
-    "a label of Nightshift's": (
-        {"podTemplate": {"metadata": {"labels": {"nightshift.dev/x": "y"}}}},
-        "belong to Nightshift",
-    ),
-    "a list where an object belongs": ({"engine": ["--x"]}, "spec.engine"),
-}

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e.stories.bad_inputs import ARGUMENTS, FIT, FOREIGN, IMAGES, MEMORY, MODELS, PLACEMENT, PODS, RECORDED, REFUSED
+from e2e.stories.bad_inputs import ARGUMENTS, FIT, FOREIGN, IMAGES, MEMORY, MODELS, PLACEMENT, PODS, RECORDED
 from e2e.stories.enduring import Enduring
+from e2e.stories.refused_inputs import REFUSED
 from e2e.stories.test_rollout import offer_gpus
 from e2e.stories.world import World
 from e2e.support.client import KubectlError, Object

@@ -8,7 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from e2e.stories.bad_inputs import ARGUMENTS, FAILING, FOREIGN, MEMORY, RECORDED, REFUSED, BadInput
+from e2e.stories.bad_inputs import ARGUMENTS, FAILING, FOREIGN, MEMORY, RECORDED, BadInput
+from e2e.stories.refused_inputs import REFUSED
 from nightshift.api import names
 from nightshift.api.resource import parse
 from nightshift.api.schema import custom_resource_definition
