@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.crash.end_state import differences, end_state
-from e2e.crash.tales import HURRY, TALES, an_engine_that_hangs
+from e2e.crash.tales import TALES
 from e2e.process.telling import Telling
 from e2e.stories.world import OWNED_KINDS
 from e2e.support.client import KubectlError
@@ -66,10 +66,9 @@ def tell(client: DirectClient, point: Point, name: str, directory: Path) -> Told
     """Tell a tale once, in a namespace of its own."""
     began = time.monotonic()
     tale = TALES[point.tale]
-    hurry = HURRY if tale is an_engine_that_hangs else 1
     try:
-        with Telling(client, name, directory, kill=point.kill, hurry=hurry) as telling:
-            tale(telling)
+        with Telling(client, name, directory, kill=point.kill, hurry=tale.hurry) as telling:
+            tale.tell(telling)
             end = at_rest(telling)
             ends, writes = list(telling.operator.ends), telling.operator.writes()
         wrong = _wrong_ends(point, ends)
