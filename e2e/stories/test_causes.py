@@ -1,7 +1,7 @@
 """Causes that stand in no pod's status, and those of quotas and tokens: each is named, and mended in place."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,20 @@ def _named(world: World, case: Case, name: str) -> None:
     assert world.condition("Stalled", name)["status"] == str(case.stalled), "whether a person is called"
 
 
+def _all_ready(waiting: list[tuple[World, str]], seconds: float) -> None:
+    """Wait for all side by side, so that the story says when each was."""
+
+    def look() -> bool | None:
+        for story, name in list(waiting):
+            with suppress(AssertionError):
+                story.expect("Ready", "True", name=name)
+                story.then(f"{name} is Ready")
+                waiting.remove((story, name))
+        return None if waiting else True
+
+    waiting[0][0].eventually("all serve", look, seconds)
+
+
 @pytest.mark.engine("simulator")
 def test_what_no_pod_tells_is_named_and_mended_in_place(world: World) -> None:
     mark = world.audit.mark() if world.audit else None
@@ -160,9 +174,7 @@ def test_what_no_pod_tells_is_named_and_mended_in_place(world: World) -> None:
         world.apply(_settings(world), _secret(world, "keyless", token=TOKEN))
         mended = {name: case.good for name, case in cases.items() if case.good is not None}
         world.apply(*(world.simulated(name, **{**SMALL_POD, **good}) for name, good in mended.items()))
-        for name in cases:
-            world.becomes_ready(name, seconds=120)
-        crowded.becomes_ready(seconds=120)
+        _all_ready([(world, name) for name in cases] + [(crowded, "tiny")], 150)
     if world.audit and mark:
         asked = used(request for request in world.audit.since(mark) if request.of_an_operator)
         assert ("", "events", "list") in asked, "the right to list Events is there to be used"
