@@ -3,14 +3,11 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
@@ -26,60 +23,14 @@ from nightshift.adapters.kube import (
     reference,
 )
 from nightshift.api import names
+from tests.support.kube_wire import FakeApi, client_for
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SERVICE = Reference("v1", "Service", "ml", "bot")
 MANIFEST = {
     "apiVersion": "apps/v1",
     "kind": "ReplicaSet",
     "metadata": {"name": "bot-r1", "namespace": "ml"},
 }
-
-
-class FakeApi:
-    """Answers as a test says, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[web.Response | Answer] = []
-        self.requests: list[web.Request] = []
-        self.bodies: list[Any] = []
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        text = await request.text()
-        self.bodies.append(json.loads(text) if text else None)
-        answer = self.answers.pop(0)
-        return answer if isinstance(answer, web.Response) else await answer(request)
-
-    def says(self, value: Any, status: int = 200) -> None:
-        self.answers.append(web.json_response(value, status=status))
-
-    def refuses(self, status: int, reason: str = "", message: str = "") -> None:
-        self.says({"kind": "Status", "status": "Failure", "reason": reason, "message": message}, status)
-
-
-@pytest_asyncio.fixture
-async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", fake.handle)
-    async with TestServer(application) as server:
-        fake.url = str(server.make_url("")).rstrip("/")
-        yield fake
-
-
-@pytest_asyncio.fixture
-async def client(api: FakeApi) -> AsyncIterator[KubeClient]:
-    found = client_for(api.url)
-    yield found
-    await found.close()
-
-
-def client_for(url: str) -> KubeClient:
-    configuration = Configuration()
-    configuration.host = url
-    return KubeClient(ApiClient(configuration))
 
 
 @pytest.mark.parametrize(

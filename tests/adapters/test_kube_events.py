@@ -1,9 +1,7 @@
 """Reading the Events about one object."""
 
 from nightshift.adapters.kube import KubeClient
-from tests.adapters.test_kube import FakeApi, api, client
-
-__all__ = ["api", "client"]
+from tests.support.kube_wire import FakeApi
 
 
 async def test_of_the_events_those_about_one_object_are_asked_for(api: FakeApi, client: KubeClient) -> None:

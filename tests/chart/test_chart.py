@@ -20,7 +20,7 @@ from tools.helm import CHART, HelmError, render, run_helm
 
 Object = dict[str, Any]
 MADE_FOR_US = frozenset({"Pod"})
-"""Children that ReplicaSets and Jobs make: the operator only reads them."""
+"""Children that ReplicaSets and Jobs make: the operator marks, evicts and deletes them."""
 
 DELETED = frozenset({"ControllerRevision", "Job", "Pod", "ReplicaSet"})
 """Children that plans delete; owner references take care of the others."""
@@ -50,6 +50,8 @@ def needed_permissions() -> set[tuple[str, str, str]]:
         (names.GROUP, names.PLURAL, "watch"),
         (names.GROUP, f"{names.PLURAL}/status", "patch"),
         ("", "pods/log", "get"),
+        ("", "pods", "patch"),
+        ("", "pods/eviction", "create"),
         ("", "events", "create"),
         ("", "events", "list"),
     }

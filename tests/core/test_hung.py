@@ -9,7 +9,7 @@ import pytest
 
 from nightshift.api import names
 from nightshift.core.engine_sight import EngineSight
-from nightshift.core.events import events, hung_notes
+from nightshift.core.events import events, pod_notes
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.hung import GRACE_SECONDS, Replacement, replacement, with_engines
 from nightshift.core.observed import Observed, engine_start
@@ -186,7 +186,7 @@ def test_what_is_told_of_one() -> None:
         "since 2026-03-01T11:57:55Z, and 2 questions for one token got no answer within 30 s each, while /health "
         "answers. It is deleted now, with 30 s to end, and its ReplicaSet starts another."
     )
-    (note,) = hung_notes(plan)
+    (note,) = pod_notes(plan)
     assert (note.type, note.reason) == ("Warning", "HungEngineDeleted")
     assert note.message == "Pod bot-a is deleted: its engine hangs, and what it holds is lost."
 

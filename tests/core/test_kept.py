@@ -11,6 +11,11 @@ from nightshift.core.kept import kept
 OURS = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}}
 STATUS = {"manager": "kube-controller-manager", "subresource": "status", "fieldsV1": {"f:status": {}}}
 RIVAL = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+MADE: dict[str, Any] = {
+    "manager": "kube-controller-manager",
+    "operation": "Update",
+    "fieldsV1": {"f:metadata": {"f:ownerReferences": {}}, "f:spec": {"f:containers": {}}},
+}
 
 
 def service(**metadata: Any) -> dict[str, Any]:
@@ -25,7 +30,8 @@ def service(**metadata: Any) -> dict[str, Any]:
     [
         pytest.param("Service", [OURS, STATUS], None, id="ours and those of a status are left out"),
         pytest.param("Service", [OURS, RIVAL, STATUS], [RIVAL], id="a rival is kept"),
-        pytest.param("Pod", [RIVAL], None, id="of a pod nobody asks"),
+        pytest.param("Pod", [RIVAL, MADE], [RIVAL], id="of a pod only who edited its spec, not who made it"),
+        pytest.param("Pod", [{**RIVAL, "subresource": "resize"}], None, id="nor what a subresource of a pod does"),
         pytest.param(names.KIND, [RIVAL], None, id="nor of the resource itself"),
     ],
 )

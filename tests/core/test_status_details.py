@@ -11,6 +11,7 @@ from nightshift.api.conditions import Condition
 from nightshift.api.fetch import Progress
 from nightshift.api.status import Status
 from nightshift.core.causes import Cause
+from nightshift.core.observed import Observed
 from nightshift.core.planning import Plan
 from nightshift.core.status import description, refused_status, status
 from tests.support.builders import (
@@ -152,9 +153,10 @@ def test_a_refusal_of_the_api_server_stalls_a_deployment_that_would_be_complete(
 
 
 def test_a_refused_spec_stalls_and_what_serves_goes_on_serving() -> None:
-    before = serving().status()
+    simulation = serving()
+    before = simulation.status()
     later = NOW + timedelta(minutes=1)
-    after = refused_status(7, before, "InvalidSpec", "spec.replicas: too many.", later)
+    after = refused_status(7, before, simulation.observed(), "InvalidSpec", "spec.replicas: too many.", later)
     found = {item.type: item for item in after.conditions}
     assert {kind: (item.status, item.reason) for kind, item in found.items()} == {
         "Ready": ("False", "InvalidSpec"),
@@ -169,9 +171,20 @@ def test_a_refused_spec_stalls_and_what_serves_goes_on_serving() -> None:
 
 
 def test_a_spec_that_was_refused_from_the_beginning_serves_nothing() -> None:
-    after = refused_status(1, Status(), "InvalidSpec", "spec.model: missing.", NOW)
+    after = refused_status(1, Status(), Observed(), "InvalidSpec", "spec.model: missing.", NOW)
     found: dict[str, Condition] = {item.type: item for item in after.conditions}
     assert (found["Available"].status, found["Available"].reason) == ("False", "InvalidSpec")
+
+
+def test_after_a_refused_spec_what_dies_is_not_called_available() -> None:
+    simulation = serving()
+    for raw in list(simulation.server.of_kind("Pod")):
+        simulation.world.crash(raw)
+    simulation.tell_all()
+    after = refused_status(7, simulation.status(), simulation.observed(), "InvalidSpec", "spec.replicas: no.", NOW)
+    found = {item.type: item for item in after.conditions}
+    assert (found["Available"].status, found["Available"].reason) == ("False", "NoReadyReplicas")
+    assert (after.replicas, after.ready_replicas) == (2, 0)
 
 
 def test_a_revision_in_one_line() -> None:

@@ -8,6 +8,7 @@ import pytest
 from nightshift.adapters.kube import KubeError, Object, Reference, reference
 from nightshift.api import names
 from nightshift.core.contest import FREE_CORRECTIONS
+from tests.support.api_server import copied
 from tests.support.builders import HUB_MODEL, SHA, model_spec
 from tests.support.harness import Harness
 from tests.support.virtual_time import run
@@ -50,6 +51,97 @@ def test_a_field_that_somebody_changed_is_set_back_and_the_event_names_both() ->
         await harness.reconcile()
         assert contests(harness) == ["FieldsTakenBack"], "told once"
         assert harness.condition("Ready") == ("True", "Serving")
+
+    run(story())
+
+
+def test_what_somebody_added_is_taken_away_and_the_event_names_it() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec()).settle()
+        (owner,) = harness.server.of_kind("ReplicaSet")
+        before, pods = copied(owner["spec"]), copied(harness.server.of_kind("Pod"))
+
+        def change(raw: Object) -> None:
+            raw["spec"]["template"]["spec"].update(hostNetwork=True)
+            raw["spec"]["template"]["spec"]["containers"].append({"name": "spy", "image": "spy"})
+
+        harness.server.change(reference(owner), change, "kubectl-edit")
+        harness.server.change(SERVICE, lambda raw: raw["spec"].update(externalIPs=["192.0.2.1"]), "kubectl-edit")
+        await harness.settle()
+        (after,) = harness.server.of_kind("ReplicaSet")
+        assert after["spec"] == before
+        assert "externalIPs" not in live(harness)["spec"]
+        assert contests(harness) == ["FieldsTakenBack", "FieldsTakenBack"]
+        messages = " ".join(raw["message"] for raw in harness.server.of_kind("Event"))
+        assert "kubectl-edit changed .spec.externalIPs of Service bot; Nightshift set it back." in messages
+        assert ".spec.template.spec.containers[name=spy]" in messages
+        assert ".spec.template.spec.hostNetwork" in messages
+        kept = [raw["metadata"]["uid"] for raw in harness.server.of_kind("Pod")]
+        assert kept == [raw["metadata"]["uid"] for raw in pods], "no pod was restarted"
+        assert harness.condition("Ready") == ("True", "Serving")
+        writes = harness.writes()
+        await harness.reconcile()
+        assert harness.writes() == writes
+
+    run(story())
+
+
+def test_who_adds_again_and_again_makes_no_hot_loop_and_no_pod_is_given_up_for_it() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec(replicas=2)).settle()
+        where = reference(harness.server.of_kind("ReplicaSet")[0])
+        pods = {raw["metadata"]["uid"] for raw in harness.server.of_kind("Pod")}
+        writes = harness.writes()
+        for _ in range(200):
+            harness.server.change(
+                where, lambda raw: raw["spec"]["template"]["spec"].update(hostNetwork=True), "argocd-controller"
+            )
+            await harness.reconcile()
+            await asyncio.sleep(1)
+        made = [write for write in harness.server.writes[writes:] if write.kind == "ReplicaSet"]
+        assert FREE_CORRECTIONS < len(made) <= 20, "minutes of a change every second"
+        assert harness.condition("Ready") == ("False", "ReplicaSetContested")
+        assert {raw["metadata"]["uid"] for raw in harness.server.of_kind("Pod")} == pods
+
+    run(story())
+
+
+def test_an_eviction_that_the_budget_does_not_allow_is_told_and_tried_again() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec(replicas=2)).settle()
+        where = reference(harness.server.of_kind("Pod")[0])
+        harness.server.change(
+            where, lambda raw: raw["spec"]["containers"][0].update(image="registry.example/other"), "kubectl-set"
+        )
+        full = KubeError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.")
+        harness.kube.failing = lambda verb, kind, name: full if verb == "evict" else None
+        due = await harness.reconcile()
+        assert due is not None
+        assert due <= 60
+        assert harness.condition("Ready") == ("False", "PodChanged")
+        message = harness.status().conditions[0].message
+        assert "may not be evicted now: Cannot evict pod as it would violate the pod's disruption budget." in message
+        assert "ChangedPodEvicted" not in {reason for _, reason in harness.events()}
+        harness.kube.failing = lambda verb, kind, name: None
+        harness.dirty = True
+        await harness.settle()
+        assert harness.condition("Ready") == ("True", "Serving")
+        assert ("Warning", "ChangedPodEvicted") in harness.events()
+        assert where not in [reference(raw) for raw in harness.server.of_kind("Pod")]
+
+    run(story())
+
+
+def test_an_eviction_that_fails_otherwise_is_an_error_like_any() -> None:
+    async def story() -> None:
+        harness = await Harness(model_spec(replicas=2)).settle()
+        where = reference(harness.server.of_kind("Pod")[0])
+        harness.server.change(
+            where, lambda raw: raw["spec"]["containers"][0].update(image="registry.example/other"), "kubectl-set"
+        )
+        harness.kube.failing = lambda verb, kind, name: KubeError(500, "", "no.") if verb == "evict" else None
+        with pytest.raises(KubeError):
+            await harness.reconcile()
 
     run(story())
 

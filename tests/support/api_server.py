@@ -5,6 +5,7 @@ immutable fields, a status subresource, and watch events. Zero values that a rea
 (`tty: false`, `initialDelaySeconds: 0`) are left out here too.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 
 from nightshift.adapters.kube import KubeError, Object, Reference, reference
 from nightshift.api import names
+from nightshift.core.additions import merged
 
 Watcher = Callable[[str, Object], None]
 """Told of ADDED, MODIFIED and DELETED with the object."""
@@ -114,7 +116,7 @@ class ApiServer:
             raw = {key: value for key, value in raw.items() if value is not None}
         raw = _with_defaults(_compact(raw))
         _check_immutable(where, live, raw)
-        return self._update(where, live, raw)
+        return self._update(where, live, _taken_over(live, raw))
 
     def replace(self, manifest: Object) -> Object:
         where = reference(manifest)
@@ -124,6 +126,38 @@ class ApiServer:
         if manifest["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
             raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
         return self._update(where, live, copied(manifest))
+
+    def merge(self, where: Reference, patch: Object) -> Object:
+        """A JSON merge patch that names uid and resourceVersion as preconditions."""
+        live = self._objects.get(where)
+        if live is None:
+            raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
+        for key, value in patch["metadata"].items():
+            if live["metadata"][key] != value:
+                raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
+        raw = _with_defaults(_compact(merged(copied(live), copied(patch))))
+        return self._update(where, live, _taken_over(live, raw))
+
+    def evict(self, where: Reference, uid: str) -> None:
+        """Delete a pod where the PodDisruptionBudgets allow it, which never hold one that is not ready."""
+        live = self._objects.get(where)
+        if live is None:
+            raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
+        if live["metadata"]["uid"] != uid:
+            raise KubeError(409, "Conflict", f"the preconditions do not hold for {where.kind} {where.name}")
+        for budget in self.of_kind("PodDisruptionBudget"):
+            wanted = budget["spec"]["selector"]["matchLabels"].items()
+            pods = [pod for pod in self.of_kind("Pod") if wanted <= pod["metadata"].get("labels", {}).items()]
+            if live in pods and _stays_ready(live) and not self._may_go(budget, pods):
+                raise KubeError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's budget.")
+        if "deletionTimestamp" not in live["metadata"]:
+            self.delete(where, uid)
+
+    def _may_go(self, budget: Object, pods: list[Object]) -> bool:
+        owners = {owner["uid"] for pod in pods for owner in pod["metadata"].get("ownerReferences", ())}
+        sets = [raw for raw in self.of_kind("ReplicaSet") if raw["metadata"]["uid"] in owners]
+        expected = sum(int(raw["spec"]["replicas"]) for raw in sets)
+        return sum(map(_stays_ready, pods)) > expected - int(budget["spec"]["maxUnavailable"])
 
     def delete(
         self, where: Reference, uid: str = "", resource_version: str = "", grace_seconds: int | None = None
@@ -150,11 +184,14 @@ class ApiServer:
         self._counter += 1
         self._tell("DELETED", {**raw, "metadata": {**raw["metadata"], "resourceVersion": str(self._counter)}})
 
-    def change(self, where: Reference, change: Callable[[Object], None]) -> Object:
-        """What a controller, a kubelet or a person changes."""
+    def change(self, where: Reference, change: Callable[[Object], None], manager: str = "") -> Object:
+        """What a controller, a kubelet or a person changes; with a manager, it is written down who holds the fields."""
         live = self._objects[where]
         raw = copied(live)
         change(raw)
+        if manager and (held := held_fields(live, raw)):
+            entry = {"manager": manager, "operation": "Update", "fieldsV1": held}
+            raw["metadata"]["managedFields"] = [*raw["metadata"].get("managedFields", ()), entry]
         return self._update(where, live, raw)
 
     def timestamp(self) -> str:
@@ -191,6 +228,67 @@ def copied(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_KEYS = ("name", "containerPort", "port", "mountPath")
+"""By which items of lists are told apart, where they have them."""
+
+
+def held_fields(before: Any, after: Any) -> Object:
+    """What an update of an object makes its manager hold, in the words of managedFields."""
+    found: Object = {}
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        pairs = {f"f:{key}": (before.get(key), value) for key, value in after.items()}
+    elif isinstance(before, list) and isinstance(after, list) and all(map(_key, (*before, *after))):
+        known = {_key(item): item for item in before}
+        pairs = {f"k:{_key(item)}": (known.get(_key(item)), item) for item in after}
+    else:
+        return found
+    for key, (old, new) in pairs.items():
+        if old != new:
+            found[key] = held_fields(old, new)
+    return found
+
+
+def _taken_over(before: Object, after: Object) -> Object:
+    """An object after a client's write, whose fields nobody else holds any more."""
+    entries = [
+        {**entry, "fieldsV1": left}
+        for entry in after["metadata"].get("managedFields", ())
+        if (left := _still_held(entry["fieldsV1"], before, after))
+    ]
+    if "managedFields" in after["metadata"]:
+        after["metadata"]["managedFields"] = entries
+    return after
+
+
+def _still_held(held: Object, before: Any, after: Any) -> Object:
+    left: Object = {}
+    for key, below in held.items():
+        old, new = _under(key, before), _under(key, after)
+        inner = _still_held(below, old, new) if below else {}
+        if inner or (not below and old == new):
+            left[key] = inner
+    return left
+
+
+def _under(key: str, value: Any) -> Any:
+    sort, _, name = key.partition(":")
+    if sort == "f":
+        return value.get(name) if isinstance(value, Mapping) else None
+    items = value if isinstance(value, list) else []
+    return next((item for item in items if _key(item) == name), None)
+
+
+def _key(item: Any) -> str:
+    name = next((name for name in _KEYS if isinstance(item, Mapping) and name in item), "")
+    return json.dumps({name: item[name]}) if name else ""
+
+
+def _stays_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def selected(selector: str, labels: Mapping[str, str]) -> bool:

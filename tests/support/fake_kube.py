@@ -87,6 +87,17 @@ class FakeKube:
         result: Object = await self._write("replace", kind, name, lambda: self.server.replace(manifest))
         return result
 
+    async def merge(self, where: Reference, patch: Object) -> Object:
+        result: Object = await self._write("merge", where.kind, where.name, lambda: self.server.merge(where, patch))
+        return result
+
+    async def evict(self, where: Reference, uid: str) -> None:
+        try:
+            await self._write("evict", where.kind, where.name, lambda: self.server.evict(where, uid))
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
     async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
         try:
             await self._write(

@@ -162,6 +162,10 @@ class Mortal(Simulation):
             with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
                 due = runner.run(self._round())
             self._dirty |= due == 0.0
+        except KubeError as error:
+            if not error.transient:
+                raise
+            self._dirty = True  # as the queue does, after a while
         except Crash:
             self.deaths.count += 1
             self.say("operator: the process ended, a new one begins")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from nightshift.adapters.kube import Object, Reference, reference
+from nightshift.adapters.kube import KubeError, Object, Reference, reference
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse
@@ -18,7 +18,7 @@ from nightshift.core.events import events
 from nightshift.core.observed import ImageAnswer, Observed, observe
 from nightshift.core.ownership import is_owned
 from nightshift.core.plan import plan
-from nightshift.core.planning import Plan
+from nightshift.core.planning import Delete, Plan
 from nightshift.core.status import status
 from nightshift.runtime.cache import Cache
 from tests.support.api_server import ApiServer, deployment_reference
@@ -117,14 +117,18 @@ class Simulation:
         decided = plan(deployment, observed, self.config, self.now)
         for item in decided.apply:
             existing = self.server.get(reference(item.manifest))
-            assert existing is None or is_owned(existing, deployment.uid), "a foreign object would be touched"
+            assert existing is None or self._is_ours(existing), "a foreign object would be touched"
             self._operator_did(item.reason)
+            if item.additions is not None:
+                self.server.merge(reference(item.manifest), item.additions.patch)
             applied = self.server.apply(item.manifest, names.FIELD_MANAGER)
             self.applied[(applied["kind"], applied["metadata"]["name"])] = item.manifest
             self.cache.put_child(item.manifest["kind"], applied)
         for item_ in decided.delete:
             where = Reference(item_.api_version, item_.kind, deployment.namespace, item_.name)
-            if self.server.get(where) is not None and self._current(where) == item_.resource_version:
+            if item_.evict:
+                self._evict(where, item_)
+            elif self.server.get(where) is not None and self._current(where) == item_.resource_version:
                 self._operator_did(item_.reason)
                 self.server.delete(where, item_.uid, item_.resource_version)
             else:
@@ -133,6 +137,20 @@ class Simulation:
             deployment.status, status(deployment, observed, decided, self.config, self.now), body, decided
         )
         return decided
+
+    def _is_ours(self, raw: Object) -> bool:
+        """Whether the deployment owns an object, or a ReplicaSet of it the pod."""
+        uid = self.body["metadata"]["uid"]
+        sets = (item for item in self.server.of_kind("ReplicaSet") if is_owned(item, uid))
+        return is_owned(raw, uid) or any(is_owned(raw, item["metadata"]["uid"]) for item in sets)
+
+    def _evict(self, where: Reference, item: Delete) -> None:
+        try:
+            self.server.evict(where, item.uid)
+        except KubeError:
+            self._dirty = True
+            return
+        self._operator_did(item.reason)
 
     def _operator_did(self, reason: str) -> None:
         self.writes += 1
@@ -215,7 +233,7 @@ class Simulation:
         seen = {name for (kind, name), raw in self.cache.children(KEY).items() if kind == "Pod" and is_ready(raw)}
         ready: dict[str, int] = {}
         for pod in self.server.of_kind("Pod"):
-            owner = pod["metadata"]["ownerReferences"][0]["name"]
+            owner = pod["metadata"].get("ownerReferences", [{"name": "nobody"}])[0]["name"]
             ready[owner] = ready.get(owner, 0) + (is_ready(pod) and pod["metadata"]["name"] in seen)
         return sum(min(count, ready.get(name, 0)) for name, count in self.asked().items())
 

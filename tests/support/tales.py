@@ -150,6 +150,38 @@ def children_that_somebody_edits(begin: Begin) -> Simulation:
     return simulation.settle()
 
 
+def pods_that_somebody_edits(begin: Begin) -> Simulation:
+    """The only one is exchanged for a second, of two one is evicted, and one is taken out of its ReplicaSet."""
+    simulation = begin(model_spec()).settle()
+    other = "registry.example/other:v1"
+    for replicas in (1, 2):
+        simulation.change_spec(replicas=replicas)
+        simulation.settle()
+        raw = simulation.server.of_kind("Pod")[0]
+        simulation.server.change(
+            reference(raw), lambda pod: pod["spec"]["containers"][0].update(image=other), "kubectl-set"
+        )
+        simulation.settle()
+    label = {names.LABEL_REVISION: "debug"}
+    raw = simulation.server.of_kind("Pod")[0]
+    simulation.server.change(reference(raw), lambda pod: pod["metadata"]["labels"].update(label))
+    simulation.settle()
+    simulation.server.remove(reference(raw))
+    return simulation.settle()
+
+
+def template_that_somebody_edits_and_a_pod_is_lost(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(replicas=2)).settle()
+    (owner,) = simulation.server.of_kind("ReplicaSet")
+    simulation.server.change(
+        reference(owner), lambda raw: raw["spec"]["template"]["spec"].update(hostNetwork=True), "kubectl-edit"
+    )
+    simulation.server.remove(reference(simulation.server.of_kind("Pod")[0]))
+    made = next(step for step in simulation.world.pending() if "makes a pod" in step.name)
+    made.act()
+    return simulation.settle()
+
+
 def children_that_somebody_deletes(begin: Begin) -> Simulation:
     simulation = begin(model_spec()).settle()
     kinds = ("Service", "ReplicaSet", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "ControllerRevision")
@@ -247,6 +279,8 @@ TALES: tuple[Callable[[Begin], Simulation], ...] = (
     other_defaults_a_scaling_and_a_change,
     left_without_owners_and_applied_again,
     children_that_somebody_edits,
+    pods_that_somebody_edits,
+    template_that_somebody_edits_and_a_pod_is_lost,
     children_that_somebody_deletes,
     name_that_somebody_else_has,
     spec_that_cannot_be_understood,

@@ -65,12 +65,15 @@ class World:
 
     def _replica_set(self, raw: Object) -> Step | None:
         where, name = reference(raw), raw["metadata"]["name"]
+        moved = self._taken_up_or_released(raw)
+        if moved is not None:
+            return moved
         pods = [pod for pod in self._owned_pods(raw) if "deletionTimestamp" not in pod["metadata"]]
         asked = int(raw["spec"].get("replicas") or 0)
         if len(pods) < asked:
             return Step(f"replicaset {name} makes a pod", lambda: self._make_pod(raw, raw["spec"]["template"]))
         if len(pods) > asked:
-            victim = min(pods, key=lambda pod: (is_ready(pod), pod["metadata"]["name"]))
+            victim = min(pods, key=lambda pod: (is_ready(pod), _deletion_cost(pod), pod["metadata"]["name"]))
             return Step(
                 f"replicaset {name} deletes pod {victim['metadata']['name']}",
                 lambda: self.server.delete(reference(victim)),
@@ -106,7 +109,28 @@ class World:
 
     def _owned_pods(self, raw: Object) -> list[Object]:
         uid = raw["metadata"]["uid"]
-        return [pod for pod in self.server.of_kind("Pod") if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
+        return [pod for pod in self.server.of_kind("Pod") if _owner(pod).get("uid") == uid]
+
+    def _taken_up_or_released(self, raw: Object) -> Step | None:
+        """A ReplicaSet has the pods that it selects: others go, and those without an owner come."""
+        wanted = raw["spec"]["selector"]["matchLabels"].items()
+        owner = _owner_reference(raw)
+        for pod in self.server.of_kind("Pod"):
+            selects = wanted <= pod["metadata"].get("labels", {}).items()
+            if "deletionTimestamp" in pod["metadata"]:
+                continue
+            if selects and not _owner(pod):
+                return self._owning(pod, [owner], f"replicaset {owner['name']} takes up")
+            if not selects and _owner(pod).get("uid") == owner["uid"]:
+                return self._owning(pod, [], f"replicaset {owner['name']} releases")
+        return None
+
+    def _owning(self, pod: Object, owners: list[Object], what: str) -> Step:
+        def change(raw: Object) -> None:
+            raw["metadata"]["ownerReferences"] = owners
+
+        where = reference(pod)
+        return Step(f"{what} pod {where.name}", lambda: _ignore(self.server.change(where, change)))
 
     def _make_pod(self, owner: Object, template: Object) -> None:
         self._counter += 1
@@ -122,9 +146,7 @@ class World:
                     "name": f"{metadata['name']}-{self._counter}",
                     "namespace": metadata["namespace"],
                     "labels": labels,
-                    "ownerReferences": [
-                        {"kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": True}
-                    ],
+                    "ownerReferences": [_owner_reference(owner)],
                 },
                 "spec": template["spec"],
                 "status": {"phase": "Pending"},
@@ -152,7 +174,7 @@ class World:
         )
 
     def _next_status(self, raw: Object, status: Object) -> Object | None:
-        if raw["metadata"]["ownerReferences"][0]["kind"] == "Job":
+        if _owner(raw).get("kind") == "Job":
             return self._job_pod(raw)
         fate = self.fate(raw)
         conditions = {item["type"]: item for item in status.get("conditions") or ()}
@@ -231,6 +253,19 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
     ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _owner(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(iter(pod["metadata"].get("ownerReferences") or ()), {})
+
+
+def _owner_reference(owner: Object) -> Object:
+    metadata = owner["metadata"]
+    return {"kind": owner["kind"], "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+
+
+def _deletion_cost(pod: Mapping[str, Any]) -> int:
+    return int((pod["metadata"].get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost", 0))
 
 
 def _ip(pod: str) -> str:

@@ -149,6 +149,12 @@ class Kube(Protocol):
             grace_seconds: For a pod: time to end, where it is not to be the pod's own.
         """
 
+    async def merge(self, where: Reference, patch: Object) -> Object:
+        """Change an object by a JSON merge patch, which names uid and resourceVersion as preconditions."""
+
+    async def evict(self, where: Reference, uid: str) -> None:
+        """Evict exactly this pod; a KubeError with status 429 where a PodDisruptionBudget does not allow it now."""
+
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         """The last lines that a container wrote; or the one before it, that ended."""
 
@@ -262,6 +268,25 @@ class KubeClient:
             options["gracePeriodSeconds"] = grace_seconds
         try:
             await self._request("DELETE", object_path(where), options)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    async def merge(self, where: Reference, patch: Object) -> Object:
+        """Change an object by a JSON merge patch, which names uid and resourceVersion as preconditions."""
+        path = f"{object_path(where)}?fieldManager={names.FIELD_MANAGER}"
+        return _object(await self._request("PATCH", path, patch, "application/merge-patch+json"))
+
+    async def evict(self, where: Reference, uid: str) -> None:
+        """Evict exactly this pod; a KubeError with status 429 where a PodDisruptionBudget does not allow it now."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": where.name, "namespace": where.namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        try:
+            await self._request("POST", object_path(where, "eviction"), eviction)
         except KubeError as error:
             if error.status != 404:
                 raise

@@ -47,6 +47,9 @@ ANNOTATION_PROVEN = f"{GROUP}/proven"
 ANNOTATION_ORDER = f"{GROUP}/rollout-order"
 """On a ControllerRevision: that it replaces another one in place, or with an outage, and since when."""
 
+ANNOTATION_CORRECTED = f"{GROUP}/template-corrected"
+"""On a ReplicaSet: when its pod template was set back last, since pods that were made before may differ from it."""
+
 ANNOTATION_VERDICT = f"{GROUP}/verdict"
 """On a ControllerRevision: that it was judged failed, as JSON with reason, sentence and time."""
 

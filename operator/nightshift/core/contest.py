@@ -10,7 +10,7 @@ from nightshift.core.cause import Cause
 from nightshift.core.events import EventNote
 from nightshift.core.kept import is_rival
 from nightshift.core.observed import Observed
-from nightshift.core.planning import Plan
+from nightshift.core.planning import Apply, Plan
 
 FREE_CORRECTIONS = 3
 """So often an object is set back at once; whoever changes it once more does so again and again."""
@@ -128,7 +128,7 @@ def settle(
     for item in plan.apply:
         kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
         live = observed.live.get((kind, name))
-        found = None if item.create or live is None else taken_fields(item.manifest, live)
+        found = None if item.create or live is None else _taken(item, live)
         wait = hold_seconds(quarrels.get((kind, name), Quarrel()), now) if found else 0.0
         if found and wait > 0:
             waits.append(wait)
@@ -141,6 +141,17 @@ def settle(
         return plan, tuple(taken)
     blocker = plan.blocker or next((_contested(item) for item in held if item.kind in _SERVING), None)
     return replace(plan, apply=tuple(kept), requeue_after=min(waits), blocker=blocker), tuple(taken)
+
+
+def _taken(item: Apply, live: Mapping[str, Any]) -> Taken | None:
+    """What others changed in an object, and what they added to it."""
+    changed, added = taken_fields(item.manifest, live), item.additions
+    if changed is None or added is None:
+        found = changed or added
+        name = item.manifest["metadata"]["name"]
+        return Taken(item.manifest["kind"], name, found.managers, found.fields) if found is not None else None
+    managers = tuple(dict.fromkeys((*changed.managers, *added.managers)))
+    return replace(changed, managers=managers, fields=(*changed.fields, *added.fields))
 
 
 def _contested(taken: Taken) -> Cause:

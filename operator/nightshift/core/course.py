@@ -7,6 +7,7 @@ from datetime import datetime
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
+from nightshift.core.changed import changed_pods
 from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.observed import Observed
 from nightshift.core.placing import GOING_ON, Move, Placing, placing
@@ -110,6 +111,8 @@ def _proven(deployment: LLMDeployment, revision: Revision, observed: Observed, n
     if not marks.under_way or marks.verdict is not None or owner is None or wanted == 0:
         return None
     if owner.replicas != wanted or min(owner.ready, observed.ready(revision.hash)) < wanted:
+        return None
+    if changed_pods(deployment, revision, observed):
         return None
     reason = f"Revision {revision.hash} has served in full."
     return _Note(replace(marks, proven=now, started=None, ordered=None), reason)

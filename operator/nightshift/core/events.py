@@ -35,10 +35,9 @@ def events(before: Status, after: Status, plan: Plan) -> tuple[EventNote, ...]:
     return tuple(dict.fromkeys(told))
 
 
-def hung_notes(plan: Plan) -> tuple[EventNote, ...]:
-    """What is recorded once hung engines were deleted; nothing else makes a plan delete pods."""
-    deleted = [item.reason for item in plan.delete if item.kind == "Pod"]
-    return tuple(EventNote("Warning", "HungEngineDeleted", reason) for reason in deleted)
+def pod_notes(plan: Plan) -> tuple[EventNote, ...]:
+    """What is recorded once pods were deleted, since their engine hangs or somebody changed them."""
+    return tuple(EventNote("Warning", item.event, item.reason) for item in plan.delete if item.event is not None)
 
 
 def _ready(after: Status) -> bool:

@@ -101,6 +101,8 @@ def _step(
         return _Step("It is left alone until its metrics and its ControllerRevision can be read.")
     if any(item.manifest["kind"] == "ControllerRevision" for item in plan.apply):
         return _Step("It is replaced next.", wait=1.0)
+    if any(item.kind == "Pod" for item in plan.delete):
+        return _Step("It is replaced after another pod, which is replaced now.", wait=1.0)
     last = max(filter(None, map(replacement, observed.revisions)), key=lambda item: item.at, default=None)
     if last is not None and now < last.at + timedelta(seconds=BUDGET_SECONDS):
         begun = next((pod for pod in sure if pod.uid == last.uid), None)
@@ -163,7 +165,9 @@ def _removal(
     """Note the deletion where a new process finds it, then delete. A note without a deletion costs time only."""
     revision = next(item for item in observed.revisions if item.hash == pod.revision)
     reason = f"Pod {pod.name} is deleted: its engine hangs, and what it holds is lost."
-    gone = replace(deletion(observed, "Pod", pod.name, "v1", reason), grace_seconds=GRACE_SECONDS)
+    gone = replace(
+        deletion(observed, "Pod", pod.name, "v1", reason), grace_seconds=GRACE_SECONDS, event="HungEngineDeleted"
+    )
     before = replacement(revision)
     if before is not None and before.uid == pod.uid and now < before.at + timedelta(seconds=BUDGET_SECONDS):
         return (), gone

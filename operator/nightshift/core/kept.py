@@ -10,9 +10,6 @@ from typing import Any
 
 from nightshift.api import names
 
-_UNMANAGED = frozenset({"Pod", names.KIND})
-"""Kinds of which nobody asks who manages their fields: Nightshift does not set them back."""
-
 _INTERNED_LENGTH = 64
 
 
@@ -21,7 +18,7 @@ def kept(kind: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: value for key, value in raw.items() if key != "metadata"}
     metadata = dict(raw["metadata"])
     entries = metadata.pop("managedFields", None) or ()
-    rivals = [entry for entry in entries if kind not in _UNMANAGED and is_rival(entry)]
+    rivals = [entry for entry in entries if _counts(kind, entry)]
     if rivals:
         metadata["managedFields"] = rivals
     small: dict[str, Any] = _small({**found, "metadata": metadata})
@@ -31,6 +28,24 @@ def kept(kind: str, raw: Mapping[str, Any]) -> dict[str, Any]:
 def is_rival(entry: Mapping[str, Any]) -> bool:
     """Whether an entry of managedFields is of somebody else, and not about the status, which is others' to write."""
     return entry.get("manager") != names.FIELD_MANAGER and entry.get("subresource") != "status"
+
+
+def is_edit(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a pod's managedFields tells of an edit of its spec after it was made.
+
+    Whoever made the pod, and what admission changed then, holds its owner references too. Which name that manager
+    has differs from distribution to distribution.
+    """
+    fields = entry.get("fieldsV1") or {}
+    made = "f:ownerReferences" in (fields.get("f:metadata") or {})
+    return "f:spec" in fields and not entry.get("subresource") and not made
+
+
+def _counts(kind: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a decision may read an entry: nobody asks who manages the fields of an LLMDeployment."""
+    if kind == names.KIND:
+        return False
+    return is_edit(entry) if kind == "Pod" else is_rival(entry)
 
 
 def _small(value: Any) -> Any:

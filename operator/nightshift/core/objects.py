@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from nightshift.api import names
 from nightshift.core import children
+from nightshift.core.additions import additions
 from nightshift.core.canonical import difference, short_hash
 from nightshift.core.cause import Cause
 from nightshift.core.causes import refused_enlargement, refused_object
@@ -25,9 +26,10 @@ def changes(manifests: Iterable[children.Manifest], observed: Observed) -> tuple
         if live is None:
             found.append(Apply(marked, f"Creating {kind} {name}.", create=True))
         elif kind not in _MADE_ONCE or is_orphan(live):
-            where = difference(manifest, live) or difference(marked, live)
+            added = additions(manifest, live) if kind not in _MADE_ONCE else None
+            where = difference(manifest, live) or difference(marked, live) or (added.fields[0] if added else None)
             if where:
-                found.append(Apply(marked, f"Correcting {kind} {name} at {where}.", create=False))
+                found.append(Apply(marked, f"Correcting {kind} {name} at {where}.", create=False, additions=added))
     return tuple(found)
 
 

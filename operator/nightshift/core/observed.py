@@ -1,7 +1,7 @@
 """What was observed of one LLMDeployment: the API server's objects, read into small facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from nightshift.core.object_events import EventsAnswer
 from nightshift.core.ownership import is_orphan, is_owned
 from nightshift.core.pins import StoredPin, parse_pin
 from nightshift.core.revisions import Revision, parse_revision
+from nightshift.core.stray import strays
 from nightshift.core.times import moment
 
 ObjectKey = tuple[str, str]
@@ -101,6 +102,8 @@ class PodFacts:
     failure_reason: str = ""
     """Why its node refused the pod or put it out."""
     failure_message: str = ""
+    stray: bool = False
+    """It bears our labels and belongs to no ReplicaSet of ours, so it is nobody's replica (`core.stray`)."""
 
     def container(self, name: str) -> ContainerFacts | None:
         """One of the pod's containers by name."""
@@ -160,12 +163,13 @@ class Observed:
     """Which adapters running engines hold, by pod; of their present start only."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
-        """Engine pods that are not on their way out, of one revision or of all."""
+        """Replicas that are not on their way out, of one revision or of all."""
         return tuple(
             pod
             for pod in self.pods
             if pod.component == names.COMPONENT_ENGINE
             and not pod.terminating
+            and not pod.stray
             and pod.phase not in ("Succeeded", "Failed")
             and (revision is None or pod.revision == revision)
         )
@@ -335,7 +339,9 @@ def observe(
         return [raw for key, raw in sorted(owned.items()) if key[0] == kind]
 
     revisions = [parse_revision(dict(raw)) for raw in of("ControllerRevision")]
-    pods = tuple(pod_facts(raw) for raw in of("Pod"))
+    newest = max((item for item in revisions if item is not None), key=lambda item: item.number, default=None)
+    nobodys = strays(of("Pod"), of("ReplicaSet"), newest.hash if newest is not None else None)
+    pods = tuple(replace(pod_facts(raw), stray=raw["metadata"]["name"] in nobodys) for raw in of("Pod"))
     starts = {pod.name: engine_start(pod) for pod in pods} if engines or adapters else {}
     pins = [parse_pin(raw) for raw in of("ControllerRevision")]
     return Observed(

@@ -11,8 +11,10 @@ from nightshift.core.adoption import adopted_revisions
 from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.canonical import difference
 from nightshift.core.causes import Cause
+from nightshift.core.changed import template_dated
 from nightshift.core.course import Course, noted, stored
 from nightshift.core.download import Supply, missing_beside, supply
+from nightshift.core.exchange import told_while_paused
 from nightshift.core.fetch_jobs import superseded
 from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
@@ -51,7 +53,7 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
         unwanted = superseded(observed, target.job) if target.job is not None else ()
         claim = claim_changes(deployment, observed)
         return Plan(
-            apply=(*access, *claim, *target.apply, *_kept(deployment, observed), *larger),
+            apply=(*access, *claim, *target.apply, *_kept(deployment, observed, now), *larger),
             delete=(*target.delete, *unwanted),
             requests=target.requests,
             requeue_after=target.requeue_after,
@@ -69,7 +71,7 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
     if not supplied.there and observed.replica_set(revision.hash) is None:
         return replace(
             fetching,
-            apply=(*before, *fetching.apply, *_kept(deployment, observed), *larger),
+            apply=(*before, *fetching.apply, *_kept(deployment, observed, now), *larger),
             delete=(*fetching.delete, *unwanted),
             target=revision,
             announcements=course.announcements,
@@ -88,8 +90,10 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
 
 def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
     target = choose(deployment, observed, config, now)
+    revision = None if isinstance(target, Waiting) else target.revision
     return Plan(
-        target=None if isinstance(target, Waiting) else target.revision,
+        target=revision,
+        changed=told_while_paused(deployment, revision, observed) if revision is not None else None,
         requests=engine_log_requests(observed),
         notes=("Paused: nothing is changed until spec.paused is false.",),
         blocker=_rewired(deployment, observed),
@@ -109,7 +113,7 @@ def _rewired(deployment: LLMDeployment, observed: Observed) -> Cause | None:
     return Cause("ServiceChanged", message, definite=True)
 
 
-def _kept(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:
+def _kept(deployment: LLMDeployment, observed: Observed, now: datetime) -> tuple[Apply, ...]:
     """While a new revision has to wait, the one that serves still follows spec.replicas and is kept as it was made.
 
     Between two revisions nothing is moved: which of them goes on is not known before the new one is.
@@ -118,8 +122,9 @@ def _kept(deployment: LLMDeployment, observed: Observed) -> tuple[Apply, ...]:
     known = {revision.hash: revision for revision in observed.revisions}
     if len(running) != 1 or running[0].revision not in known:
         return ()
-    kept = children.replica_set(deployment, known[running[0].revision], deployment.spec.replicas)
-    return changes([kept], observed)
+    revision = known[running[0].revision]
+    kept = children.replica_set(deployment, revision, deployment.spec.replicas)
+    return changes([template_dated(kept, revision, observed, now)], observed)
 
 
 def _access(deployment: LLMDeployment, observed: Observed, config: OperatorConfig) -> list[children.Manifest]:

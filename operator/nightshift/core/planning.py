@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from nightshift.core.adapter_sight import TendAdapters
 from nightshift.core.adapter_views import AdapterView
+from nightshift.core.additions import Additions
 from nightshift.core.cause import Cause
 from nightshift.core.revisions import Revision
 
@@ -18,6 +19,8 @@ class Apply:
     """Why, as a sentence."""
     create: bool
     """Not known to exist: refused if an object of this name belongs to someone else."""
+    additions: Additions | None = None
+    """What others added to it and is taken away before."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Delete:
     reason: str
     grace_seconds: int | None = None
     """For a pod: time to end, where it is not to be the pod's own."""
+    evict: bool = False
+    """For a pod: by the eviction API, so that its PodDisruptionBudget decides; only the uid is a precondition."""
+    event: str | None = None
+    """Reason of the Event that tells of it once it is done, where one does."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,8 @@ class Plan:
     """What is told of engines that hang."""
     hung: int = 0
     """How many of the ready engines hang."""
+    changed: str | None = None
+    """What is told of a replica that is not as its revision stores it."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
     announcements: tuple[EventNote, ...] = ()

@@ -7,12 +7,14 @@ from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
 from nightshift.core.causes import Cause, revision_cause
+from nightshift.core.changed import template_dated
 from nightshift.core.course import Course
+from nightshift.core.exchange import exchange
 from nightshift.core.marks import Order
 from nightshift.core.objects import changes, deletion
 from nightshift.core.observed import Observed
 from nightshift.core.placing import Move
-from nightshift.core.planning import Delete, Plan, ReadProgress, Request
+from nightshift.core.planning import Delete, Plan, ReadProgress, Request, sooner
 from nightshift.core.pod import downloads_in_pod
 from nightshift.core.progress import PROGRESS_SECONDS
 from nightshift.core.questions import engine_log_requests
@@ -25,11 +27,14 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
     """Bring the target up and the others down, one step; or the last good revision, where the target has failed."""
     target, returned = course.revision, _returned(course.revision, observed)
     by_hash = {item.hash: item for item in (*observed.revisions, target)}
-    counts = _counts(deployment, returned or target, course, observed)
+    leader = returned or target
+    counts = _counts(deployment, leader, course, observed)
+    swap = exchange(deployment, leader, counts, observed, now)
+    counts |= {leader.hash: swap.replicas} if swap is not None else {}
     sets, deletes, notes = [], [], []
     for hash_, count in counts.items():
         live = observed.replica_set(hash_)
-        retired = hash_ != (returned or target).hash and count == 0 and not _has_pods(hash_, observed)
+        retired = hash_ != leader.hash and count == 0 and not _has_pods(hash_, observed)
         if retired and live is None:
             continue
         if retired and live is not None and not live.replicas:
@@ -37,7 +42,8 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
             continue
         if live is None or live.replicas != count:
             notes.append(f"Revision {hash_}: {live.replicas if live else 0} -> {count} replicas.")
-        sets.append(children.replica_set(deployment, by_hash[hash_], count))
+        manifest = children.replica_set(deployment, by_hash[hash_], count)
+        sets.append(template_dated(manifest, by_hash[hash_], observed, now))
     deletes += _orphans(deployment, target, observed, frozenset(by_hash))
     in_use = frozenset(counts) | {target.hash}
     for old in obsolete(observed.revisions, in_use, deployment.spec.revision_history_limit):
@@ -46,13 +52,16 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
         deletes.append(deletion(observed, "ControllerRevision", name, "apps/v1", reason))
     requests = (*_progress_requests(target, observed), *engine_log_requests(observed))
     return Plan(
-        apply=changes(sets, observed),
-        delete=tuple(deletes),
+        apply=(*(swap.apply if swap else ()), *changes(sets, observed)),
+        delete=(*deletes, *(swap.delete if swap else ())),
         requests=requests,
-        requeue_after=_due(deployment, course, observed, now, asking=bool(requests)),
+        requeue_after=sooner(
+            _due(deployment, course, observed, now, asking=bool(requests)), swap.due if swap else None
+        ),
         notes=tuple(notes),
         target=target,
-        blocker=_blocker(course, observed, returned),
+        blocker=(swap.blocker if swap else None) or _blocker(course, observed, returned),
+        changed=swap.says if swap else None,
         counts=counts,
         announcements=course.announcements,
     )
@@ -164,4 +173,4 @@ def _state(revision: Revision, observed: Observed, *, gives_way: bool = False) -
 
 
 def _has_pods(revision: str, observed: Observed) -> bool:
-    return any(pod.revision == revision for pod in observed.pods)
+    return any(pod.revision == revision and not pod.stray for pod in observed.pods)

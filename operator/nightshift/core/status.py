@@ -16,6 +16,7 @@ from nightshift.core.planning import Plan
 from nightshift.core.pod import image_reference, image_tag
 from nightshift.core.progress import progress_sentence
 from nightshift.core.revisions import Revision
+from nightshift.core.stray import stray_message
 
 
 def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: OperatorConfig, now: datetime) -> Status:
@@ -43,18 +44,15 @@ def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: Op
     )
 
 
-def refused_status(generation: int, previous: Status, reason: str, message: str, now: datetime) -> Status:
-    """The status of a deployment whose spec cannot be followed: what serves goes on serving."""
+def refused_status(
+    generation: int, previous: Status, observed: Observed, reason: str, message: str, now: datetime
+) -> Status:
+    """The status of a deployment whose spec cannot be followed: what serves goes on serving, and is counted."""
     old = {condition.type: condition for condition in previous.conditions}
-    available = old.get("Available")
+    unserved = Verdict(type="Available", status="False", reason=reason, message=message)
     verdicts = [
         Verdict(type="Ready", status="False", reason=reason, message=message),
-        Verdict(
-            type="Available",
-            status=available.status if available else "False",
-            reason=available.reason if available else reason,
-            message=available.message if available else message,
-        ),
+        _available(observed, Plan()) if "Available" in old or observed.ready() else unserved,
         Verdict(type="Progressing", status="False", reason=reason, message=message),
         Verdict(type="Reconciling", status="False", reason=reason, message="Waits for a correction."),
         Verdict(type="Stalled", status="True", reason=reason, message=message),
@@ -64,7 +62,8 @@ def refused_status(generation: int, previous: Status, reason: str, message: str,
         kept = {"type": adapters.type, "status": adapters.status}
         verdicts.append(Verdict(**kept, reason=adapters.reason, message=adapters.message))
     conditions: tuple[Condition, ...] = merge(previous.conditions, verdicts, generation, now)
-    return previous.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    counted = {"replicas": len(observed.engine_pods()), "ready_replicas": observed.ready()}
+    return previous.model_copy(update={"observed_generation": generation, "conditions": conditions, **counted})
 
 
 def _serving(observed: Observed, plan: Plan) -> Revision | None:
@@ -113,7 +112,7 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list
     return [
         ready,
         _available(observed, plan),
-        _progressing(plan, ready, cause, complete, paused),
+        _progressing(plan, ready, cause, observed, complete, paused),
         Verdict(
             type="Reconciling",
             status="True" if reconciling else "False",
@@ -158,7 +157,7 @@ def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool
     owner = observed.replica_set(target.hash) if target else None
     if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
         return False
-    if plan.hanging is not None:
+    if plan.hanging is not None or plan.changed is not None:
         return False
     if ("Service", deployment.name) not in observed.live:
         return False
@@ -187,6 +186,8 @@ def _ready(deployment: LLMDeployment, observed: Observed, plan: Plan, cause: Cau
 def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tuple[str, str]:
     """What the deployment waits for while nothing speaks against it."""
     target, wanted = plan.target, deployment.spec.replicas
+    if plan.changed is not None:
+        return "PodChanged", plan.changed
     if deployment.spec.paused:
         return "Paused", "spec.paused is true: nothing is changed; set it to false to go on."
     adapters = adapter_views.outstanding(plan.adapters)
@@ -227,7 +228,12 @@ def _available(observed: Observed, plan: Plan) -> Verdict:
     return Verdict(type="Available", status="False", reason="NoReadyReplicas", message="No replica is ready to serve.")
 
 
-def _progressing(plan: Plan, ready: Verdict, cause: Cause | None, complete: bool, paused: bool) -> Verdict:
+def _progressing(
+    plan: Plan, ready: Verdict, cause: Cause | None, observed: Observed, complete: bool, paused: bool
+) -> Verdict:
+    astray = stray_message(pod.name for pod in observed.pods if pod.stray and not pod.terminating)
+    if complete and astray is not None:
+        return Verdict(type="Progressing", status="False", reason="StrayPod", message=astray)
     if complete:
         message = "The present spec is what serves."
         return Verdict(type="Progressing", status="False", reason="Complete", message=message)

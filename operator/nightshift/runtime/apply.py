@@ -9,6 +9,7 @@ from nightshift.adapters.kube import Kube, KubeError, Object, Reference, only_ne
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.core.causes import Cause, name_taken, still_leaving
+from nightshift.core.exchange import not_evicted
 from nightshift.core.objects import refused
 from nightshift.core.ownership import is_left_over, is_owned
 from nightshift.core.planning import Apply, Delete, Plan
@@ -48,7 +49,10 @@ async def execute(plan: Plan, deployment: LLMDeployment, kube: Kube, cache: Cach
         logger.info("%s: %s", where, item.reason)
         writes += 1
     for deletion in plan.delete:
-        await _delete(deletion, deployment, kube)
+        cause = await (_evict if deletion.evict else _delete)(deletion, deployment, kube)
+        if cause is not None:
+            logger.warning("%s: %s", where, cause.message)
+            return Outcome(writes, cause)
         logger.info("%s: %s", where, deletion.reason)
         writes += 1
     return Outcome(writes, None)
@@ -61,6 +65,9 @@ async def _apply(item: Apply, deployment: LLMDeployment, kube: Kube, cache: Cach
         if isinstance(applied, Cause):
             return applied
     else:
+        if item.additions is not None:
+            await kube.merge(reference(item.manifest), item.additions.patch)
+            WRITES.labels(kind=kind, verb="patch").inc()
         applied = await kube.apply(_of_known(item.manifest, deployment, cache), names.FIELD_MANAGER)
     WRITES.labels(kind=kind, verb="apply").inc()
     cache.put_child(kind, applied)
@@ -98,3 +105,15 @@ async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube) -> None:
     where = Reference(item.api_version, item.kind, deployment.namespace, item.name)
     await kube.delete(where, item.uid, item.resource_version, item.grace_seconds)
     WRITES.labels(kind=item.kind, verb="delete").inc()
+
+
+async def _evict(item: Delete, deployment: LLMDeployment, kube: Kube) -> Cause | None:
+    """Evict a pod; or why its PodDisruptionBudget does not allow it now, which the API server says as 429."""
+    try:
+        await kube.evict(Reference(item.api_version, item.kind, deployment.namespace, item.name), item.uid)
+    except KubeError as error:
+        if error.status != 429:
+            raise
+        return not_evicted(item.name, error.message)
+    WRITES.labels(kind=item.kind, verb="evict").inc()
+    return None

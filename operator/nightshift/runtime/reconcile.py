@@ -14,7 +14,7 @@ from nightshift.api.resource import LLMDeployment, SpecError, parse, parse_statu
 from nightshift.api.status import Status
 from nightshift.core.adoption import adoption_message
 from nightshift.core.contest import Quarrel, Taken, corrected, settle, taken_note
-from nightshift.core.events import EventNote, events, hung_notes
+from nightshift.core.events import EventNote, events, pod_notes
 from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.observed import Observed, observe
 from nightshift.core.plan import plan
@@ -68,17 +68,17 @@ class Reconciler:
     async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
         key = (deployment.namespace, deployment.name)
         now = self.now()
-        observed = self._observe(deployment)
+        observed = self._observe(key, deployment.uid)
         decided = plan(deployment, observed, self.config, now)
         if first := [item for item in decided.requests if isinstance(item, ReadEngineLog | ReadEvents)]:
             # Read before anything is told, so that the status names the cause at once, also in a new process.
             await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in first))
-            observed = self._observe(deployment)
+            observed = self._observe(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
         if await self.lookups.tender.keep(key, decided.tends):
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
-            observed = self._observe(deployment)
+            observed = self._observe(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
@@ -91,7 +91,7 @@ class Reconciler:
         notes = list(events(deployment.status, current, decided))
         if outcome.cause is None:
             notes += [self._set_back(key, item, moment) for item in taken]
-            notes += hung_notes(decided)
+            notes += pod_notes(decided)
             adopted = adoption_message(decided, observed)
             notes += [EventNote("Normal", "Adopted", adopted)] if adopted else []
         for note in notes:
@@ -106,14 +106,13 @@ class Reconciler:
         known[(taken.kind, taken.name)] = quarrel
         return taken_note(taken, quarrel)
 
-    def _observe(self, deployment: LLMDeployment) -> Observed:
-        key = (deployment.namespace, deployment.name)
-        progress = self.lookups.progress(deployment.namespace)
-        logs = self.lookups.engine_logs(deployment.namespace)
+    def _observe(self, key: Key, uid: str) -> Observed:
+        progress = self.lookups.progress(key[0])
+        logs = self.lookups.engine_logs(key[0])
         engines = self.lookups.lookout.sights(key)
         adapters, events = self.lookups.tender.sights(key), self.lookups.events
         children, images = self.cache.children(key), self.lookups.images
-        return observe(deployment.uid, children, images, progress, logs, engines, events, adapters)
+        return observe(uid, children, images, progress, logs, engines, events, adapters)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
@@ -124,7 +123,9 @@ class Reconciler:
 
     async def _refuse(self, body: Mapping[str, Any], message: str) -> None:
         before, now = parse_status(body), self.now()
-        after = refused_status(body["metadata"].get("generation", 0), before, "InvalidSpec", message, now)
+        metadata = body["metadata"]
+        observed = self._observe((metadata["namespace"], metadata["name"]), metadata["uid"])
+        after = refused_status(metadata.get("generation", 0), before, observed, "InvalidSpec", message, now)
         await self._write_status(body, after)
         if before.observed_generation != after.observed_generation:
             await record_event(self.kube, body, EventNote("Warning", "InvalidSpec", message), now)
