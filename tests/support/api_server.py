@@ -132,8 +132,8 @@ class ApiServer:
         live = self._objects.get(where)
         if live is None:
             raise KubeError(404, "NotFound", f"{where.kind} {where.name} not found")
-        for key, value in patch["metadata"].items():
-            if live["metadata"][key] != value:
+        for key in ("uid", "resourceVersion"):
+            if live["metadata"][key] != patch["metadata"][key]:
                 raise KubeError(409, "Conflict", f"{where.kind} {where.name} has been modified")
         raw = _with_defaults(_compact(merged(copied(live), copied(patch))))
         return self._update(where, live, _taken_over(live, raw))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nightshift.api import names
 from nightshift.core.kept import is_rival
 
 _ALLOCATED = frozenset({"clusterIP", "clusterIPs", "healthCheckNodePort", "ipFamilies", "ipFamilyPolicy", "nodePort"})
@@ -66,8 +67,12 @@ def additions(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Additions 
     if not managers:
         return None
     paths, spec = _pruned(held, desired.get("spec"), live.get("spec"), ".spec")
-    same = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-    return Additions(tuple(dict.fromkeys(managers)), tuple(paths), {"metadata": same, "spec": spec})
+    metadata = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+    noted = (desired["metadata"].get("annotations") or {}).get(names.ANNOTATION_CORRECTED)
+    if noted is not None:
+        # In the same write: a process that ended after it could not tell any more that the template was edited.
+        metadata["annotations"] = {names.ANNOTATION_CORRECTED: noted}
+    return Additions(tuple(dict.fromkeys(managers)), tuple(paths), {"metadata": metadata, "spec": spec})
 
 
 def _united(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
