@@ -117,6 +117,16 @@ def test_an_entry_that_is_no_rivals_counts_for_nothing(entry: dict[str, Any]) ->
     assert additions(DESIRED, edited(lambda pod, raw: pod.update(hostNetwork=True), **entry)) is None
 
 
+def test_what_is_noted_on_the_object_comes_in_the_same_write() -> None:
+    noted = {
+        **DESIRED,
+        "metadata": {**DESIRED["metadata"], "annotations": {"nightshift.dev/template-corrected": "now"}},
+    }
+    found = additions(noted, edited(lambda pod, raw: pod.update(hostNetwork=True)))
+    assert found is not None
+    assert found.patch["metadata"]["annotations"] == {"nightshift.dev/template-corrected": "now"}
+
+
 def test_two_managers_are_named_and_both_additions_go_at_once() -> None:
     raw = edited(lambda pod, raw: pod.update(hostNetwork=True, hostPID=True))
     held: list[dict[str, Any]] = [

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightshift.api import names
 from nightshift.core.kept import is_rival
 
 _ALLOCATED = frozenset({"clusterIP", "clusterIPs", "healthCheckNodePort", "ipFamilies", "ipFamilyPolicy", "nodePort"})
@@ -47,7 +46,9 @@ class Additions:
     managers: tuple[str, ...]
     fields: tuple[str, ...]
     patch: dict[str, Any]
-    """JSON merge patch that takes it away from exactly this version of the object."""
+    """JSON merge patch that takes it away from exactly this version of the object.
+
+    It brings our annotations in the same write: a process that ends after it has noted what it took away."""
 
 
 def additions(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Additions | None:
@@ -67,11 +68,9 @@ def additions(desired: Mapping[str, Any], live: Mapping[str, Any]) -> Additions 
     if not managers:
         return None
     paths, spec = _pruned(held, desired.get("spec"), live.get("spec"), ".spec")
-    metadata = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-    noted = (desired["metadata"].get("annotations") or {}).get(names.ANNOTATION_CORRECTED)
-    if noted is not None:
-        # In the same write: a process that ended after it could not tell any more that the template was edited.
-        metadata["annotations"] = {names.ANNOTATION_CORRECTED: noted}
+    metadata: dict[str, Any] = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+    if noted := desired["metadata"].get("annotations"):
+        metadata["annotations"] = dict(noted)
     return Additions(tuple(dict.fromkeys(managers)), tuple(paths), {"metadata": metadata, "spec": spec})
 
 
