@@ -46,10 +46,10 @@ class MortalClient(KubeClient):
         """Replace."""
         return await self._write(f"replace {manifest['kind']}", partial(super().replace, manifest))
 
-    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> bool:
         """Delete."""
         doing = partial(super().delete, where, uid, resource_version, grace_seconds)
-        await self._write(f"delete {where.kind}", doing)
+        return await self._write(f"delete {where.kind}", doing)
 
     async def _write(self, what: str, doing: Callable[[], Awaitable[T]]) -> T:
         if self.told is not None:

@@ -98,7 +98,7 @@ class FakeKube:
             if error.status != 404:
                 raise
 
-    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> bool:
         try:
             await self._write(
                 "delete",
@@ -109,6 +109,8 @@ class FakeKube:
         except KubeError as error:
             if error.status != 404:
                 raise
+            return False
+        return True
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int, previous: bool = False) -> str:
         await self._enter("log", "Pod", pod)

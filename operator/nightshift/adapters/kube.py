@@ -139,7 +139,7 @@ class Kube(Protocol):
     async def replace(self, manifest: Object) -> Object:
         """Replace an object at the resourceVersion that the manifest carries."""
 
-    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> bool:
         """Delete exactly this version of an object, its dependents in the background.
 
         Args:
@@ -147,6 +147,9 @@ class Kube(Protocol):
             uid: Its uid, a precondition.
             resource_version: Its version, a precondition.
             grace_seconds: For a pod: time to end, where it is not to be the pod's own.
+
+        Returns:
+            Whether it was there.
         """
 
     async def merge(self, where: Reference, patch: Object) -> Object:
@@ -249,7 +252,7 @@ class KubeClient:
         path = f"{object_path(reference(manifest))}?fieldManager={names.FIELD_MANAGER}"
         return _object(await self._request("PUT", path, manifest))
 
-    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> None:
+    async def delete(self, where: Reference, uid: str, resource_version: str, grace_seconds: int | None = None) -> bool:
         """Delete exactly this version of an object, its dependents in the background.
 
         Args:
@@ -257,6 +260,9 @@ class KubeClient:
             uid: Its uid, a precondition.
             resource_version: Its version, a precondition.
             grace_seconds: For a pod: time to end, where it is not to be the pod's own.
+
+        Returns:
+            Whether it was there.
         """
         options: Object = {
             "apiVersion": "v1",
@@ -271,6 +277,8 @@ class KubeClient:
         except KubeError as error:
             if error.status != 404:
                 raise
+            return False
+        return True
 
     async def merge(self, where: Reference, patch: Object) -> Object:
         """Change an object by a JSON merge patch, which names uid and resourceVersion as preconditions."""

@@ -49,7 +49,7 @@ async def execute(plan: Plan, deployment: LLMDeployment, kube: Kube, cache: Cach
         logger.info("%s: %s", where, item.reason)
         writes += 1
     for deletion in plan.delete:
-        cause = await (_evict if deletion.evict else _delete)(deletion, deployment, kube)
+        cause = await (_evict if deletion.evict else _delete)(deletion, deployment, kube, cache)
         if cause is not None:
             logger.warning("%s: %s", where, cause.message)
             return Outcome(writes, cause)
@@ -101,13 +101,15 @@ def _with_uid(manifest: Object, known: Mapping[str, Any]) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "uid": known["metadata"]["uid"]}}
 
 
-async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube) -> None:
+async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube, cache: Cache) -> None:
+    """Delete an object. One that is gone is forgotten: a watch that began after it went never tells of it."""
     where = Reference(item.api_version, item.kind, deployment.namespace, item.name)
-    await kube.delete(where, item.uid, item.resource_version, item.grace_seconds)
+    if not await kube.delete(where, item.uid, item.resource_version, item.grace_seconds):
+        cache.forget_child((deployment.namespace, deployment.name), (item.kind, item.name), item.uid)
     WRITES.labels(kind=item.kind, verb="delete").inc()
 
 
-async def _evict(item: Delete, deployment: LLMDeployment, kube: Kube) -> Cause | None:
+async def _evict(item: Delete, deployment: LLMDeployment, kube: Kube, _: Cache) -> Cause | None:
     """Evict a pod; or why its PodDisruptionBudget does not allow it now, which the API server says as 429."""
     try:
         await kube.evict(Reference(item.api_version, item.kind, deployment.namespace, item.name), item.uid)

@@ -100,6 +100,13 @@ class Cache:
         self._bury(raw)
         return key
 
+    def forget_child(self, key: Key, name: ObjectKey, uid: str) -> None:
+        """Forget a child that the API server does not have any more; a namesake with another uid is kept."""
+        known = self._children.get(key, {}).get(name)
+        if known is not None and _uid(known) == uid:
+            self._drop_child(key, name)
+            self._bury(known)
+
     def replace_deployments(self, items: Iterable[Object], horizon: int) -> frozenset[Key]:
         """Compare with a list of all LLMDeployments; the keys that differed.
 
