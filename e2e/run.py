@@ -23,11 +23,18 @@ NO_TESTS_RUN = 5
 """pytest's exit code where every story was passed over, or none has the name."""
 
 
-def tell_stories(name: str | None) -> int:
-    """Run the stories that are not green on this tree yet; pytest's exit code, 0 where all are green."""
+def tell_stories(name: str | None, *, long: bool) -> int:
+    """Run the stories that are not green on this tree yet; pytest's exit code, 0 where all are green.
+
+    Args:
+        name: Only stories whose name contains this.
+        long: Those of many minutes too, for which `make test` has no time.
+    """
     command = [sys.executable, "-m", "pytest", "e2e/stories", "--resume", "-s", "-p", "no:cacheprovider"]
     if name:
         command += ["-k", name]
+    if not long:
+        command += ["-m", "not long"]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code != NO_TESTS_RUN:
         return code
@@ -93,7 +100,7 @@ def main() -> int:
     say(f"set up in {time.monotonic() - started:.0f} s")
     codes = []
     if stories:
-        codes.append(tell_stories(options.story))
+        codes.append(tell_stories(options.story, long=options.suite == "all"))
         summary()
         if codes == [0] and not options.story:
             codes.append(unused_rights())

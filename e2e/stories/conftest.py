@@ -63,6 +63,7 @@ def _record(item: pytest.Item) -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks."""
     config.addinivalue_line("markers", "engine(name): the engine that the story runs on")
+    config.addinivalue_line("markers", "long: a story of many minutes, which `make e2e` tells and `make test` does not")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ CRASHES = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_a_process_killed_at_a_write_leaves_what_one_that_was_not_killed_leaves(world: World, tmp_path: Path) -> None:
     if not world.client.access.local:

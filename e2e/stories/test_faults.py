@@ -39,6 +39,7 @@ FOR_LONG = ("missing rights to write",)
 """Faults during which the operator knows what is to be done, and is refused it for a minute."""
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_what_is_wanted_comes_about_once_in_spite_of_the_api_server(world: World, tmp_path: Path) -> None:
     if not world.client.access.local:

@@ -12,6 +12,7 @@ IDLE_SECONDS = 60.0
 """`python -m bench.idle` measures ten minutes with a hundred of them."""
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_while_nothing_changes_nothing_is_written(world: World) -> None:
     if world.audit is None:
