@@ -1,8 +1,11 @@
 """What others added to our objects, and the patch that takes it away."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from nightshift.core.additions import additions, merged
 from tests.support.api_server import copied, held_fields
@@ -163,3 +166,21 @@ def test_an_item_is_known_by_its_keys_also_where_ours_leaves_a_default_out() -> 
 )
 def test_a_merge_patch(value: Any, patch: Any, expected: Any) -> None:
     assert merged(value, patch) == expected
+
+
+FILLED: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "live_objects.json").read_text())
+"""Our golden objects as Kubernetes 1.34 answers their creation, from `kubectl create --dry-run=server -o json`."""
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_whoever_applies_what_the_api_server_filled_in_added_nothing(name: str) -> None:
+    """As after a restore from a backup, whose tool holds every field of every object."""
+    golden = Path(__file__).parent / "golden" / f"{name}.out.yaml"
+    ours = yaml.safe_load_all(golden.read_text().replace("<revision>", "r1").replace("<hash>", "h1"))
+    desired = {item["kind"]: item for item in ours}
+    for filled in FILLED[name]:
+        entry = {"manager": "a-backup", "operation": "Apply", "fieldsV1": held_fields({}, filled)}
+        metadata = {"uid": "u", "resourceVersion": "7", "managedFields": [entry]}
+        assert "clusterIP" in str(entry) or filled["kind"] != "Service", "or else nothing is held"
+        assert "dnsPolicy" in str(entry) or filled["kind"] != "ReplicaSet"
+        assert additions(desired[filled["kind"]], {**filled, "metadata": metadata}) is None

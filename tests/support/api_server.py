@@ -237,6 +237,8 @@ _KEYS = ("name", "containerPort", "port", "mountPath")
 def held_fields(before: Any, after: Any) -> Object:
     """What an update of an object makes its manager hold, in the words of managedFields."""
     found: Object = {}
+    if before is None and isinstance(after, Mapping | list):
+        before = type(after)()
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         pairs = {f"f:{key}": (before.get(key), value) for key, value in after.items()}
     elif isinstance(before, list) and isinstance(after, list) and all(map(_key, (*before, *after))):
