@@ -37,11 +37,7 @@ def a_correction_and_a_change(telling: Telling) -> None:
     telling.apply(changed)
     telling.becomes_ready(seconds=SECONDS)
     telling.eventually("nothing of the old revision is left", lambda: _gone(telling, old), SECONDS)
-    telling.eventually("the engine was looked at", lambda: _measured(telling), SECONDS)
-
-
-def _measured(telling: Telling) -> bool | None:
-    return telling.read()["status"].get("fit", {}).get("source") == "Measured" or None
+    telling.eventually("the engine was looked at", telling.engine_was_looked_at, SECONDS)
 
 
 def _waits(telling: Telling) -> bool | None:
@@ -67,7 +63,7 @@ def a_claim(telling: Telling) -> None:
     cache = {"type": "Claim", "size": "1Gi"}
     telling.apply(telling.simulated(model={"uri": MODEL, "cache": cache}))
     telling.becomes_ready(seconds=SECONDS)
-    telling.eventually("the engine was looked at", lambda: _measured(telling), SECONDS)
+    telling.eventually("the engine was looked at", telling.engine_was_looked_at, SECONDS)
 
 
 def an_engine_that_hangs(telling: Telling) -> None:

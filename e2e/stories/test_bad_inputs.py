@@ -13,16 +13,12 @@ from e2e.stories.world import World
 from e2e.support.client import KubectlError, Object
 
 
-def measured(world: World) -> bool | None:
-    return world.read()["status"].get("fit", {}).get("source") == "Measured" or None
-
-
 @pytest.mark.engine("simulator")
 def test_what_admission_refuses_is_told_at_once_and_touches_nothing_that_serves(world: World) -> None:
     world.given("a simulated engine that serves")
     world.apply(world.simulated())
     world.becomes_ready(seconds=120)
-    world.eventually("its engine was looked at, which the status tells", lambda: measured(world), 90)
+    world.eventually("its engine was looked at, which the status tells", world.engine_was_looked_at, 90)
     before, pods = world.read(), [pod["metadata"]["uid"] for pod in world.engine_pods()]
 
     def create(manifest: Object) -> None:

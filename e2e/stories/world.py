@@ -121,6 +121,10 @@ class World:
         """Wait until the present spec serves."""
         return self.eventually(f"{name} is Ready", lambda: self.expect("Ready", "True", name=name), seconds)
 
+    def engine_was_looked_at(self, name: str = "tiny") -> bool | None:
+        """True once the status says what the running engine holds, which it does some time after Ready."""
+        return self.read(name)["status"].get("fit", {}).get("source") == "Measured" or None
+
     def engine_pods(self, name: str = "tiny") -> list[Object]:
         """Engine pods of a deployment, those that are leaving included."""
         return self.client.list("pods", self.namespace, _engines(name))

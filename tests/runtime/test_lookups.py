@@ -1,5 +1,4 @@
 import asyncio
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,6 +16,7 @@ from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.tender import Tender
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, NOW
+from tests.support.clock import Clock
 from tests.support.fake_engines import FakeEngines, FakeSidecars
 from tests.support.fake_kube import FakeKube
 from tests.support.harness import FakeRegistry
@@ -38,19 +38,6 @@ def registry() -> FakeRegistry:
 @pytest.fixture
 def kube() -> FakeKube:
     return FakeKube(ApiServer())
-
-
-class Clock:
-    """The time that a test says."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture

@@ -1,24 +1,12 @@
 """Pods and Jobs whose status is silent, told by the real reconciler from their Events, also by a new process."""
 
-from datetime import datetime, timedelta
-
 from nightshift.adapters.kube import Object, reference
-from tests.support.builders import HUB_MODEL, NOW, model_spec
+from tests.support.builders import HUB_MODEL, model_spec
+from tests.support.clock import Clock
 from tests.support.harness import Harness
 
 NO_CONFIG = 'MountVolume.SetUp failed for volume "settings" : configmap "settings" not found'
 QUOTA = 'Error creating: pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 def silent(pod: Object) -> None:

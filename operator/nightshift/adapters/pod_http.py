@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from nightshift.adapters.bounded import read_bounded
+
 CONNECT_SECONDS = 5.0
 """Longer than two lost packets. A pod that a NetworkPolicy hides refuses or drops within this time."""
 
@@ -96,7 +98,9 @@ class PodServer:
         url = self._base.with_path(path)
         async with self._session.request(method, url, json=body, timeout=times, allow_redirects=False) as response:
             # Where the status says it all, the connection is dropped with the rest of the answer.
-            read = await _read(response, limit) if limit else b""
+            read = await read_bounded(response, limit) if limit else b""
+            if read is None:
+                raise Unanswered(f"{response.url.path} answers with more than {limit} bytes.")
             return Answer(response.status, read)
 
 
@@ -128,12 +132,3 @@ def json_object(body: bytes) -> dict[str, Any]:
 def named(error: Exception) -> str:
     """An error as words."""
     return str(error) if isinstance(error, Unanswered) else f"{type(error).__name__}: {error}"
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > limit:
-            raise Unanswered(f"{response.url.path} answers with more than {limit} bytes.")
-    return bytes(body)

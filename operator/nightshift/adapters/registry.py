@@ -16,6 +16,7 @@ from typing import TypeAlias
 import aiohttp
 from yarl import URL
 
+from nightshift.adapters.bounded import read_bounded
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
 
 REQUEST_SECONDS = 10.0
@@ -198,7 +199,9 @@ class Registry:
         for _ in range(_MAX_REDIRECTS + 1):
             async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
                 if response.status not in (301, 302, 303, 307, 308):
-                    body = await _read(response, limit) if method == "GET" else b""
+                    body = await read_bounded(response, limit) if method == "GET" else b""
+                    if body is None:
+                        raise _Unanswered(f"Registry {response.url.host} answers with more than {limit} bytes.")
                     return _Answer(
                         response.status, {name.lower(): value for name, value in response.headers.items()}, body
                     )
@@ -211,15 +214,6 @@ class Registry:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             url = target
         raise _Unanswered(f"Registry {url.host} redirects more than {_MAX_REDIRECTS} times.")
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > limit:
-            raise _Unanswered(f"Registry {response.url.host} answers with more than {limit} bytes.")
-    return bytes(body)
 
 
 def _digest_of(image: ImageRepository, answer: _Answer) -> str:

@@ -25,6 +25,7 @@ from nightshift.core.objects import deletion
 from nightshift.core.observed import JobFacts, Observed, engine_start
 from nightshift.core.pins import pin_name
 from nightshift.core.planning import Apply, Delete, Plan, sooner
+from nightshift.core.times import moment
 
 RESOLVE_SECONDS = 120.0
 """A new revision waits so long for the ranks of its adapters, and is made without them then: a Job whose pod finds no
@@ -94,8 +95,8 @@ def _too_high(pin: AdapterPin) -> Cause | None:
 
 def _young(job: JobFacts | None, observed: Observed, now: datetime) -> bool:
     live = observed.live.get(("Job", job.name)) if job is not None else None
-    created = live["metadata"].get("creationTimestamp") if live else None
-    return not created or now < datetime.fromisoformat(created) + timedelta(seconds=RESOLVE_SECONDS)
+    made = moment(live["metadata"].get("creationTimestamp")) if live else None
+    return made is None or now < made + timedelta(seconds=RESOLVE_SECONDS)
 
 
 def lora_rank(found: Iterable[Entry]) -> int | None:

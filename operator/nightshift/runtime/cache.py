@@ -104,8 +104,7 @@ class Cache:
         """Forget a child that the API server does not have any more; a namesake with another uid is kept."""
         known = self._children.get(key, {}).get(name)
         if known is not None and _uid(known) == uid:
-            self._drop_child(key, name)
-            self._bury(known)
+            self.drop_child(name[0], known)
 
     def replace_deployments(self, items: Iterable[Object], horizon: int) -> frozenset[Key]:
         """Compare with a list of all LLMDeployments; the keys that differed.
