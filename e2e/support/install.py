@@ -33,7 +33,7 @@ def values(client: Client, operator_image: str) -> Object:
     return {
         "image": {"repository": repository, "tag": tag},
         # Engines that crash side by side would starve it of its Lease on a small machine.
-        "resources": {"requests": {"cpu": "500m", "memory": "160Mi"}},
+        "resources": {"requests": {"cpu": "200m", "memory": "160Mi"}},
         "hubEndpoint": HUB_URL,
         "insecureRegistries": [registry] if client.access.plain_http else [],
         "engine": {
