@@ -32,10 +32,12 @@ def end_state(objects: Iterable[Object], namespace: str) -> list[str]:
     Two tellings ended in the same when these lists are equal: an object too many makes them differ.
 
     Args:
-        objects: LLMDeployments and everything made for them; pods of Jobs are left out, as their Jobs tell.
+        objects: LLMDeployments and everything made for them. Left out are pods of Jobs, as their Jobs tell, and
+            finished Jobs that the cluster deletes by itself: a Job that nobody needs any more is deleted by the
+            operator where it still runs, and left to the cluster where it just finished.
         namespace: Of the story; its name counts for nothing.
     """
-    chosen = (raw for raw in objects if raw["kind"] != "Pod" or _is_engine(raw))
+    chosen = (raw for raw in objects if _counts(raw))
     return sorted(_plain(json.dumps(_essence(raw), indent=1, sort_keys=True), namespace) for raw in chosen)
 
 
@@ -45,9 +47,14 @@ def differences(expected: list[str], found: list[str]) -> list[str]:
     return list(difflib.unified_diff(before, after, "undisturbed", "with a crash", lineterm=""))
 
 
-def _is_engine(pod: Object) -> bool:
-    labels = pod["metadata"].get("labels") or {}
-    return bool(labels.get(names.LABEL_COMPONENT) == names.COMPONENT_ENGINE)
+def _counts(raw: Object) -> bool:
+    if raw["kind"] == "Pod":
+        labels = raw["metadata"].get("labels") or {}
+        return bool(labels.get(names.LABEL_COMPONENT) == names.COMPONENT_ENGINE)
+    if raw["kind"] == "Job":
+        ended = (raw.get("status") or {}).get("completionTime") is not None
+        return not (ended and "ttlSecondsAfterFinished" in raw["spec"])
+    return True
 
 
 def _plain(text: str, namespace: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from e2e.cluster import Settings, current, kubectl
+from e2e.cluster.objects import recycle
 from e2e.setup import install_everything
 from e2e.stories.judging import Judge
 from e2e.stories.world import World
@@ -103,11 +104,13 @@ def judge(client: Client) -> Iterator[Judge]:
 
 @pytest.fixture
 def world(client: Client, judge: Judge, request: pytest.FixtureRequest) -> Iterator[World]:
-    """A namespace of the story's own, of the restricted standard."""
+    """A namespace of the story's own, of the restricted standard, and the volumes that earlier stories left."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     story = World(client, f"story-{name}-{int(time.time()) % 100000}", judge.audit)
     request.node.stash[WORLD] = story
     request.node.stash[STARTED] = time.monotonic()
+    if client.access.local:
+        recycle(Settings.from_environment())
     judge.begin()
     story.open()
     yield story

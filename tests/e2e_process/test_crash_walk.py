@@ -65,6 +65,23 @@ def test_names_by_chance_times_uids_and_addresses_count_for_nothing() -> None:
     assert end_state(other[:-1], "story-b") == end_state(objects(), "story-a")
 
 
+def finished_job(**spec: Any) -> dict[str, Any]:
+    job = copy.deepcopy(objects()[2]) | {
+        "kind": "Job",
+        "spec": spec,
+        "status": {"completionTime": "2026-01-01T00:00:00Z"},
+    }
+    job["metadata"]["name"] = "tiny-resolve"
+    return job
+
+
+def test_a_finished_job_that_the_cluster_deletes_by_itself_counts_for_nothing() -> None:
+    passing = finished_job(ttlSecondsAfterFinished=300)
+    assert end_state([*objects(), passing], "story-a") == end_state(objects(), "story-a")
+    for staying in (finished_job(), {**passing, "status": {}}):
+        assert end_state([*objects(), staying], "story-a") != end_state(objects(), "story-a")
+
+
 def changed(path: tuple[Any, ...], value: Any) -> list[dict[str, Any]]:
     found = copy.deepcopy(objects())
     part: Any = found
