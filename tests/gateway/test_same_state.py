@@ -161,7 +161,7 @@ async def compare(binary: str, steps: list[Step]) -> None:
 @pytest.mark.parametrize("version", sorted(BINARIES))
 def test_any_sequence_of_states_crashes_and_reloads_leaves_the_state_of_a_fresh_start(version: str) -> None:
     @settings(
-        max_examples=12,
+        max_examples=8,
         deadline=None,
         derandomize=True,
         database=None,

@@ -94,6 +94,7 @@ class Agent:
         self._assignment = self.driver.remembered()
         self._woken = asyncio.Event()
         self._decided: Decision | None = None
+        self._decided_routes: tuple[Route, ...] = ()
         self._complete = False
         self._unknown = ""
         self._compared = self._told = float("-inf")
@@ -173,6 +174,7 @@ class Agent:
             return
         self._say_rejected(found)
         self._decided, self._assignment = found, found.assignment
+        self._decided_routes = observed.routes.value if isinstance(observed.routes, Known) else ()
         self.driver.write(found)
         if live is not None:
             self._complete = await self.driver.apply(found, live)
@@ -189,10 +191,10 @@ class Agent:
         """Write what the activator reads; not before something is known, so that what is there stands."""
         if self._decided is None:
             return
-        text = state_file(self.routes, self._assignment, slots, None)
+        text = state_file(self._decided_routes, self._assignment, slots, None)
         if text == self._told_text and self._now() - self._told < TELL_SECONDS:
             return
-        dated = state_file(self.routes, self._assignment, slots, datetime.now(UTC))
+        dated = state_file(self._decided_routes, self._assignment, slots, datetime.now(UTC))
         write_atomically(Path(self._setup.settings.path(STATE)), dated)
         self._told_text, self._told = text, self._now()
 

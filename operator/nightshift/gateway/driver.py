@@ -126,19 +126,19 @@ class Driver:
     async def _reload(self, fingerprint: str) -> Live | None:
         """Have the configuration read anew; the state of the process that did, or None."""
         logger.info("HAProxy reads its configuration anew")
-        try:
-            await self._master.ask("reload")
-        except HaproxyError as error:
-            logger.info("The reload cut its own connection, as HAProxy 2.6 does: %s", error)
+        asked = False
         deadline = self._now() + RELOAD_SECONDS
         while self._now() < deadline:
             try:
+                if not asked:
+                    await self._master.ask("reload")
+                    asked = True
                 live = await self._socket.read()
                 if live.fingerprint == fingerprint:
                     self._telemetry.reloads.labels(result="ok").inc()
                     return live
             except HaproxyError:
-                pass  # between two processes nobody answers
+                pass  # nobody answers between two processes; nor does the master of 2.6 while it reads
             await asyncio.sleep(_LOOK_SECONDS)
         self._telemetry.reloads.labels(result="failed").inc()
         logger.error("HAProxy did not take the new configuration; the former one serves on. Its log says why")
