@@ -156,7 +156,13 @@ def _frontends(settings: Settings) -> list[str]:
     common = ["option http-buffer-request", "option disable-h2-upgrade", f"log-format '{log_format()}'"]
     main = [*(f"bind {bind}" for bind in settings.binds), *common, *identify(settings), *route_request(settings)]
     main += ["use_backend be_activator if !usable", "use_backend %[var(txn.slot)]", "default_backend be_none"]
-    again = [f"bind unix@{settings.path(RELEASED_SOCKET)} mode 600", *common, *released(), *route_request(settings)]
+    # One thread takes what was held, or neighbours in the order of release would change places.
+    again = [
+        f"bind unix@{settings.path(RELEASED_SOCKET)} mode 600 thread 1",
+        *common,
+        *released(),
+        *route_request(settings),
+    ]
     again += ["use_backend %[var(txn.slot)]", "default_backend be_none"]
     return [
         "frontend fe_main from base",
