@@ -22,8 +22,12 @@ PROGRAMS = {
     "mount": "mount",
     "debootstrap": "debootstrap",
     "buildah": "buildah",
+    "/usr/sbin/haproxy": "haproxy",
 }
 """Program (or file) -> Debian package. A program that is there already is used, whatever brought it."""
+
+SERVICES = frozenset({"containerd", "haproxy"})
+"""Packages that switch a service on. HAProxy is there for the gateway's tests, which run it on Debian's version too."""
 
 
 def missing_packages(present: frozenset[str]) -> list[str]:
@@ -50,8 +54,8 @@ def install(settings: Settings) -> str:
     run(["dpkg", "--configure", "--pending"], check=False)
     _apt(settings, [*options, "update"])
     _apt(settings, [*options, "install", "--yes", "--no-install-recommends", "--no-remove", *missing])
-    if "containerd" in missing and Path("/run/systemd/system").exists():
-        run(["systemctl", "disable", "--now", "containerd"], check=False)
+    for service in SERVICES & set(missing) if Path("/run/systemd/system").exists() else ():
+        run(["systemctl", "disable", "--now", service], check=False)
     still = missing_packages(present_programs())
     if still:
         raise ClusterError(f"programs of {', '.join(still)} are still missing", f"see {log_path(settings, 'packages')}")

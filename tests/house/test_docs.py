@@ -9,7 +9,7 @@ from tools.repository import ROOT, tracked
 
 PAGES = sorted(path for path in tracked() if path.suffix == ".md")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-SOURCE_FILE = re.compile(r"(?<![\w/])((?:api|core|adapters|runtime|fetch)/\w+\.py)")
+SOURCE_FILE = re.compile(r"(?<![\w/])((?:api|core|adapters|runtime|fetch|gateway)/(?:\w+/)?\w+\.py)")
 CODE = re.compile(r"`[^`\n]*`")
 PACKAGE = re.compile(r"^([A-Za-z][A-Za-z0-9._-]*)", re.MULTILINE)
 

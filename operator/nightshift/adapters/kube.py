@@ -4,7 +4,7 @@ Objects are plain dictionaries, as the API server speaks them; what they mean is
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -31,6 +31,8 @@ _UNKNOWN_FIELD = "failed to create typed patch object"
 """How the API server answers server-side apply of a field that it does not know: with status 500, as if it
 were its own fault (Kubernetes 1.34, managedfields/internal/structuredmerge.go)."""
 _PLURALS = {
+    ("discovery.k8s.io/v1", "EndpointSlice"): "endpointslices",
+    ("v1", "ConfigMap"): "configmaps",
     ("v1", "Event"): "events",
     ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
     ("v1", "Pod"): "pods",
@@ -224,6 +226,39 @@ class KubeClient:
             if not token:
                 return items
             query["continue"] = token
+
+    async def read(self, path: str) -> Object:
+        """What lies at a path of the API server, such as one page of a list."""
+        return _object(await self._request("GET", path))
+
+    async def stream(self, path: str, silence_seconds: float) -> AsyncIterator[bytes]:
+        """The lines that the API server sends, as it sends them.
+
+        Args:
+            path: Of a watch.
+            silence_seconds: A TimeoutError is raised after this time without a line.
+
+        Raises:
+            KubeError: The API server refuses.
+        """
+        headers = {"Accept": "application/json", "User-Agent": "nightshift"}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=silence_seconds)
+        response = await self._client.call_api(
+            "GET", self._client.configuration.host + path, header_params=headers, _request_timeout=timeout
+        )
+        stream: aiohttp.ClientResponse = response.response
+        try:
+            if stream.status >= 400:
+                raise _error(stream.status, await stream.read())
+            # Not readline: an object may be longer than its limit.
+            rest = b""
+            async for chunk in stream.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+        finally:
+            stream.close()
 
     async def served(self, api_version: str) -> bool:
         """Whether the API server knows an API group and version."""

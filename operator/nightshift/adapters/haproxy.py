@@ -1,0 +1,196 @@
+"""HAProxy's runtime socket: commands in, parsed answers out. HAProxy 2.6 and 2.8, management guide chapter 9.3.
+
+Every command has a connection of its own: the end of the answer is the end of the connection, whatever stands in it.
+"""
+
+import asyncio
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightshift.core.gateway.settings import MAPS
+from nightshift.core.gateway.slots import parse_slot
+from nightshift.core.gateway.state import Live, LiveServer, LiveSlot
+
+COMMAND_SECONDS = 5.0
+COMMAND_LIMIT_BYTES = 60_000
+"""HAProxy reads a command into one buffer, of 65536 bytes here."""
+ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
+_FORCED_MAINTENANCE = 0x01 | 0x20
+"""Bits of srv_admin_state: put into maintenance by command, or by the configuration."""
+_RUNNING = 2
+"""srv_op_state of a server that is up; 0 is down, 1 starts slowly, 3 stops."""
+_STARTING = 1
+_BACKENDS_AND_SERVERS = "6"
+_DESCRIPTION = "nightshift-"
+
+
+class HaproxyError(Exception):
+    """HAProxy did not answer, or with more than it may, or refused a command."""
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """A line of `show servers state`."""
+
+    backend: str
+    name: str
+    address: str
+    port: int
+    weight: int
+    maintenance: bool
+    up: bool
+
+
+class Socket:
+    """HAProxy's runtime or master socket.
+
+    Args:
+        path: The UNIX socket.
+        seconds: Within which a command is answered, to the end.
+    """
+
+    def __init__(self, path: Path, seconds: float = COMMAND_SECONDS) -> None:
+        self._path = path
+        self._seconds = seconds
+
+    async def ask(self, command: str) -> str:
+        """Give one command and return the whole answer.
+
+        Raises:
+            HaproxyError: No answer in time, or one beyond the limit; or the command is longer than HAProxy reads.
+        """
+        data = command.encode()
+        if len(data) > COMMAND_LIMIT_BYTES or b"\n" in data:
+            raise HaproxyError(f"a command of {len(data)} bytes cannot be sent: {command[:80]!r}")
+        try:
+            async with asyncio.timeout(self._seconds):
+                return (await self._exchange(data)).decode(errors="replace")
+        except (OSError, TimeoutError) as error:
+            raise HaproxyError(f"{self._path.name} did not answer {command[:80]!r}: {error!r}") from error
+
+    async def _exchange(self, data: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(data + b"\n")
+            writer.write_eof()  # the master's socket waits for further commands otherwise
+            await writer.drain()
+            answer = bytearray()
+            while chunk := await reader.read(65536):
+                answer += chunk
+                if len(answer) > ANSWER_LIMIT_BYTES:
+                    raise HaproxyError(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+            return bytes(answer)
+        finally:
+            writer.close()
+
+    async def read(self) -> Live:
+        """The state of the process: what it has read, its slots with their servers, its maps."""
+        info = parse_info(await self.ask("show info"))
+        slots = await self.read_slots()
+        loaded = parse_map_list(await self.ask("show map"))
+        maps = {}
+        for name in MAPS:
+            if path := next((path for path in loaded if path.endswith(f"/{name}")), None):
+                maps[name] = parse_map(await self.ask(f"show map {path}"))
+        description = info.get("description", "")
+        return Live(
+            fingerprint=description.removeprefix(_DESCRIPTION) if description.startswith(_DESCRIPTION) else "",
+            slots=slots,
+            maps=maps,
+            process=int(info.get("Pid", 0)),
+        )
+
+    async def read_slots(self) -> dict[str, LiveSlot]:
+        """The slots with their servers."""
+        rows = parse_servers(await self.ask("show servers state"))
+        return parse_stat(await self.ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1"), rows)
+
+    async def process(self) -> int:
+        """Process number of the process that answers."""
+        return int(parse_info(await self.ask("show info")).get("Pid", 0))
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """`show info`: names and values."""
+    return {name: value.strip() for name, colon, value in (line.partition(":") for line in text.splitlines()) if colon}
+
+
+def parse_servers(text: str) -> list[ServerRow]:
+    """`show servers state`, by the column names in its second line.
+
+    Raises:
+        HaproxyError: It is no such table.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2 or not lines[1].startswith("# "):
+        raise HaproxyError(f"no table of servers: {text[:80]!r}")
+    columns = lines[1][2:].split()
+    rows = []
+    for line in lines[2:]:
+        row = dict(zip(columns, line.split(), strict=False))
+        try:
+            rows.append(_server_row(row))
+        except (KeyError, ValueError) as error:
+            raise HaproxyError(f"an unknown line of a server: {line[:200]!r}") from error
+    return rows
+
+
+def _server_row(row: Mapping[str, str]) -> ServerRow:
+    return ServerRow(
+        backend=row["be_name"],
+        name=row["srv_name"],
+        address=row["srv_addr"],
+        port=int(row["srv_port"]),
+        weight=int(row["srv_uweight"]),
+        maintenance=bool(int(row["srv_admin_state"]) & _FORCED_MAINTENANCE),
+        up=int(row["srv_op_state"]) in (_RUNNING, _STARTING),
+    )
+
+
+def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
+    """`show stat` of backends and servers, joined with `show servers state`: all slots, empty ones included."""
+    table = list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
+    if table and not {"pxname", "svname", "scur", "qcur", "slim"} <= table[0].keys():
+        raise HaproxyError(f"no table of statistics: {text[:80]!r}")
+    counts = {(row["pxname"], row["svname"]): row for row in table}
+    servers: dict[str, dict[str, LiveServer]] = {}
+    for row in rows:
+        stat = counts.get((row.backend, row.name), {})
+        servers.setdefault(row.backend, {})[row.name] = LiveServer(
+            row.name,
+            row.address,
+            row.port,
+            row.weight,
+            _number(stat, "slim"),
+            row.maintenance,
+            row.up,
+            _number(stat, "scur") + _number(stat, "qcur"),
+        )
+    return {
+        name: LiveSlot(servers.get(name, {}), _number(stat, "scur"), _number(stat, "qcur"))
+        for (name, server), stat in counts.items()
+        if server == "BACKEND" and parse_slot(name)
+    }
+
+
+def _number(row: Mapping[str, str], column: str) -> int:
+    return int(row.get(column) or 0)
+
+
+def parse_map_list(text: str) -> list[str]:
+    """`show map` without an argument: the files of all maps."""
+    return [line.partition("(")[2].partition(")")[0] for line in text.splitlines() if "(" in line and line[0] != "#"]
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`show map FILE`: keys and values. Of a key that is in it twice, the one that is found."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        reference, _, rest = line.partition(" ")
+        key, _, value = rest.partition(" ")
+        if reference.startswith("0x") and key:
+            found.setdefault(key, value)
+    return found

@@ -1,0 +1,190 @@
+"""From the cluster to the state that HAProxy should have: which replica stands where, with what cap and weight."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nightshift.api.route import Route, RouteRevision
+from nightshift.core.facts import Unknown
+from nightshift.core.gateway.maps import Coverage, render_maps
+from nightshift.core.gateway.observed import Endpoint, Observed, PodFact, is_address
+from nightshift.core.gateway.render import fingerprint
+from nightshift.core.gateway.settings import Settings
+from nightshift.core.gateway.slots import Assignment, Kind, SlotKey, assign
+from nightshift.core.gateway.state import DRAIN_WEIGHT, FULL_WEIGHT, Desired, LiveSlot, Server
+
+_UID_CHARACTERS = 18
+"""Of a pod's uid in a server's name: 64 bits of it."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from an observation."""
+
+    desired: Desired
+    assignment: Assignment
+    rejected: tuple[str, ...] = ()
+    """Addresses that are no replica's, each with the reason, as sentences."""
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """A server, and the pod behind it."""
+
+    server: Server
+    pod: str
+
+
+def decide(
+    settings: Settings, observed: Observed, before: Assignment, live: Mapping[str, LiveSlot]
+) -> Decision | Unknown:
+    """The state that HAProxy should have; Unknown, and so no change at all, while a list has not been read.
+
+    Args:
+        settings: Of this gateway.
+        observed: The cluster.
+        before: Which slot is whose at present.
+        live: What is in the slots at present. It decides which of them may be handed out, and which have requests
+            waiting that no replica of their own can take.
+    """
+    for fact in (observed.routes, observed.endpoints, observed.pods):
+        if isinstance(fact, Unknown):
+            return fact
+    assert not isinstance(observed.routes, Unknown)  # noqa: S101 - for the type checker
+    routes = observed.routes.value
+    replicas, rejected = _replicas(observed)
+    wanted: dict[SlotKey, Kind] = {}
+    servers: dict[SlotKey, list[Server]] = {}
+    coverage: dict[SlotKey, Coverage] = {}
+    for route in routes:
+        kind = Kind(route.affinity != "None", route.queue.timeout_seconds)
+        for key, members in _slots_of(route, replicas, coverage).items():
+            wanted[key] = kind
+            servers[key] = members
+    busy = frozenset(name for name, slot in live.items() if slot.busy)
+    assignment = assign(settings, before, wanted, busy)
+    by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
+    _help_stranded(assignment, by_slot, live)
+    return Decision(
+        Desired(
+            {name: found for name, found in sorted(by_slot.items()) if found},
+            render_maps(routes, assignment, coverage, observed.gateways),
+            fingerprint(settings, assignment.pools),
+        ),
+        assignment,
+        tuple(rejected),
+    )
+
+
+def share(cap: int, gateways: int) -> int:
+    """This gateway's part of a cap: rounded down, so that all together keep it, but at least one.
+
+    Worked example: 16 among 3 gateways are 5 each; 2 among 3 are 1 each, and so 3 together.
+    """
+    return max(1, cap // max(1, gateways))
+
+
+def _replicas(observed: Observed) -> tuple[dict[tuple[str, str], list[_Replica]], list[str]]:
+    """Replicas by route and revision, and why other addresses are none."""
+    assert not isinstance(observed.routes, Unknown)  # noqa: S101
+    assert not isinstance(observed.endpoints, Unknown)  # noqa: S101
+    assert not isinstance(observed.pods, Unknown)  # noqa: S101
+    pods = {(pod.namespace, pod.name): pod for pod in observed.pods.value}
+    by_service: dict[tuple[str, str], list[Endpoint]] = {}
+    for endpoint in observed.endpoints.value:
+        by_service.setdefault((endpoint.namespace, endpoint.service), []).append(endpoint)
+    found: dict[tuple[str, str], list[_Replica]] = {}
+    rejected = []
+    for route in observed.routes.value:
+        for revision in route.revisions:
+            members: dict[str, _Replica] = {}
+            for endpoint in by_service.get((route.namespace, revision.service), ()):
+                pod = pods.get((endpoint.namespace, endpoint.pod))
+                if reason := _foreign(route, revision, endpoint, pod):
+                    rejected.append(reason)
+                elif pod is not None and (replica := _replica(revision, endpoint, pod, observed.gateways)):
+                    _keep(members, replica)
+            found[route.key, revision.hash] = sorted(members.values(), key=lambda one: one.server.name)
+    return found, rejected
+
+
+def _foreign(route: Route, revision: RouteRevision, endpoint: Endpoint, pod: PodFact | None) -> str | None:
+    """Why an address is not a replica's of a revision, or None. A pod that has not been told of yet is no offence."""
+    where = f"{endpoint.address} in Service {endpoint.namespace}/{endpoint.service}"
+    if pod is None:
+        return None
+    if pod.uid != endpoint.pod_uid:
+        return f"{where} is not used: pod {pod.name} is another one by now"
+    if (pod.deployment, pod.revision) != (route.name, revision.hash):
+        return f"{where} is not used: pod {pod.name} is not of revision {revision.hash} of {route.key}"
+    if endpoint.address not in pod.addresses:
+        return f"{where} is not used: it is not an address of pod {pod.name}"
+    if not is_address(endpoint.address):
+        return f"{where} is not used: it is no address of a pod"
+    return None
+
+
+def _replica(revision: RouteRevision, endpoint: Endpoint, pod: PodFact, gateways: int) -> _Replica | None:
+    """A server for a replica that is ready, or ends; one that is not ready has none, and a former one is let go."""
+    leaving = pod.deleting or endpoint.terminating
+    if not (endpoint.ready or leaving):
+        return None
+    server = Server(
+        f"s-{pod.uid[:_UID_CHARACTERS]}",
+        endpoint.address,
+        revision.port,
+        DRAIN_WEIGHT if leaving else FULL_WEIGHT,
+        share(revision.max_concurrent_requests, gateways),
+    )
+    return _Replica(server, pod.name)
+
+
+def _keep(members: dict[str, _Replica], replica: _Replica) -> None:
+    """Of a pod with addresses of two families keep one, always the same: that which sorts first."""
+    other = members.get(replica.server.name)
+    if other is None or replica.server.address < other.server.address:
+        members[replica.server.name] = replica
+
+
+def _slots_of(
+    route: Route, replicas: Mapping[tuple[str, str], list[_Replica]], coverage: dict[SlotKey, Coverage]
+) -> dict[SlotKey, list[Server]]:
+    """The slots that a route needs: one per revision, and one more where an adapter is on some of its replicas only."""
+    found: dict[SlotKey, list[Server]] = {}
+    for revision in route.revisions:
+        members = replicas[route.key, revision.hash]
+        found[SlotKey(route.key, revision.hash)] = [replica.server for replica in members]
+        taking = {replica.pod for replica in members if replica.server.weight}
+        for adapter in route.adapters if revision.weight else ():
+            key = SlotKey(route.key, revision.hash, adapter.name)
+            coverage[key] = _coverage(taking, taking & set(adapter.pods))
+            if coverage[key] is Coverage.SOME:
+                found[key] = [replica.server for replica in members if replica.pod in adapter.pods]
+    return found
+
+
+def _coverage(taking: set[str], having: set[str]) -> Coverage:
+    if not taking:
+        return Coverage.NO_REPLICA
+    if not having:
+        return Coverage.NONE
+    return Coverage.ALL if having == taking else Coverage.SOME
+
+
+def _help_stranded(assignment: Assignment, by_slot: dict[str, dict[str, Server]], live: Mapping[str, LiveSlot]) -> None:
+    """Lend replicas to a slot in which requests wait that none of its own can take.
+
+    Requests wait in a slot and cannot move to another one. When a revision's last replica leaves, those of the same
+    route and adapter that do take requests stand in for it, until nothing waits there any more.
+    """
+    for key, name in assignment.slots.items():
+        slot = live.get(name)
+        if slot is None or not slot.waiting or any(server.weight for server in by_slot[name].values()):
+            continue
+        lenders = [
+            server
+            for other, lender in assignment.slots.items()
+            if (other.route, other.adapter) == (key.route, key.adapter) and other != key
+            for server in by_slot[lender].values()
+            if server.weight
+        ]
+        by_slot[name] = by_slot[name] | {server.name: server for server in lenders}
