@@ -1,0 +1,1 @@
+"""The gateway's processes beside HAProxy: the agent that drives it, and the activator that holds requests."""
