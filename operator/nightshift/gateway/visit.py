@@ -148,11 +148,14 @@ class Visit:
                 await asyncio.wait([asking], timeout=self._until_comment())
                 if self._stream is not None and not asking.done() and self._now() >= self._next_comment:
                     await self._comment()
+        except BaseException:
+            asking.add_done_callback(_close_unused)
+            asking.cancel()
+            raise
+        try:
             upstream = asking.result()
         except _BROKEN:
             return None
-        finally:
-            asking.cancel()
         async with upstream:
             if upstream.status in _PUT_BACK_STATUS and self._hall.may_come_back(self._ticket):
                 return None
@@ -231,3 +234,9 @@ class Visit:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _close_unused(asking: "asyncio.Task[aiohttp.ClientResponse]") -> None:
+    """Close an answer that nobody waits for any more."""
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().close()
