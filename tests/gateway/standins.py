@@ -90,6 +90,7 @@ class Place:
         self.haproxy = FakeHaproxy(directory)
         given = {"namespace": "gateways", "pod": "gateway-6c9f-x7k2p", **settings}
         self.activator = Activator(Settings(directory=directory, **given), self.kube)
+        self._asking: list[asyncio.Task[Answer]] = []
         self.clients = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(directory / SOCKET), limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -114,7 +115,9 @@ class Place:
                     found.at.append(now())
                 return found
 
-        return asyncio.create_task(talk())
+        task = asyncio.create_task(talk())
+        self._asking.append(task)
+        return task
 
     def lease(self) -> dict[str, Any] | None:
         leases = self.server.listed("coordination.k8s.io/v1", "Lease", "")
@@ -131,6 +134,9 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         await self.clients.close()
         self.activator._settings = Settings(directory=self.directory, drain_seconds=0.0)
         await self.activator.stop()

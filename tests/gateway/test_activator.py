@@ -36,9 +36,7 @@ async def served(*tasks: "asyncio.Task[Answer]") -> list[Answer]:
 
 def test_a_request_waits_in_silence_and_gets_the_engines_own_answer(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
-        asking = place.ask(
-            SILENT, name="a", path="/v1/chat%2Fx//y?a=1&b=%20", headers={"Authorization": "Bearer k"}
-        )
+        asking = place.ask(SILENT, name="a", path="/v1/chat%2Fx//y?a=1&b=%20", headers={"Authorization": "Bearer k"})
         await asyncio.sleep(80)
         assert not asking.done()
         place.tell(usable=1)

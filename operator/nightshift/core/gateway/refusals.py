@@ -29,7 +29,7 @@ _TYPES = {408: "invalid_request_error", 413: "invalid_request_error", 429: "rate
 _CODES = {
     Why.QUEUE_FULL: "queue_full",
     Why.NO_MEMORY: "queue_full",
-    Why.TOO_LARGE: "request_too_large",
+    Why.TOO_LARGE: "body_too_large",
     Why.SLOW_BODY: "request_timeout",
     Why.OFF: "model_off",
     Why.START_FAILED: "start_failed",
@@ -53,7 +53,7 @@ class Refusal:
 
     def to_json(self) -> dict[str, Any]:
         """The body in OpenAI's shape."""
-        kind = _TYPES.get(self.status, "service_unavailable_error")
+        kind = _TYPES.get(self.status, "server_error")
         return {"error": {"message": self.message, "type": kind, "code": _CODES[self.why], "param": None}}
 
     def body(self) -> bytes:
@@ -96,5 +96,10 @@ def engine_error_event(status: int, body: bytes) -> bytes:
     if isinstance(found, dict) and isinstance(found.get("error"), dict):
         return event(body)
     text = body[:500].decode(errors="replace").strip() or "the engine gave no reason"
-    error = {"message": f"HTTP {status}: {text}", "type": "engine_error", "code": status, "param": None}
+    error = {
+        "message": f"HTTP {status}: {text}",
+        "type": "server_error" if status >= 500 else "invalid_request_error",
+        "code": status,
+        "param": None,
+    }
     return event(json.dumps({"error": error}).encode())
