@@ -49,6 +49,9 @@ class Guest:
         assert self.hall.join(self.ticket, self.told.append, now) is None
         return self
 
+    def at(self, *stages: Stage) -> bool:
+        return self.ticket.stage in stages
+
     @property
     def released(self) -> bool:
         return self.told[-1:] == [None]
@@ -323,7 +326,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.hall.observe(self.routes, self.now, self.now)
 
     def held(self, key: str) -> int:
-        return sum(one.ticket.key == key and one.ticket.stage in (Stage.ARRIVING, Stage.WAITING) for one in self.guests)
+        return sum(one.ticket.key == key and one.at(Stage.ARRIVING, Stage.WAITING) for one in self.guests)
 
     @rule(target=inside, key=st.sampled_from([KEY, OTHER]), announced=st.integers(0, BUDGET))
     def enter(self, key: str, announced: int) -> Any:
@@ -355,54 +358,54 @@ class AnyOrder(RuleBasedStateMachine):
             one.told.append(verdict)
             if verdict is None:
                 line = [other for other in self.guests if other is not one and other.ticket.key == one.ticket.key]
-                behind = [self.order[other] for other in line if other.ticket.stage is Stage.WAITING]
+                behind = [self.order[other] for other in line if other.at(Stage.WAITING)]
                 assert not behind or self.order[one] < min(behind), "nobody overtakes"
-                own = sum(other.ticket.stage in (Stage.RELEASED, Stage.SENT, Stage.ANSWERING) for other in line)
+                own = sum(other.at(Stage.RELEASED, Stage.SENT, Stage.ANSWERING) for other in line)
                 assert own < self.routes[one.ticket.key].capacity, "no more than the replicas take"
 
         return told
 
     @rule(one=inside, size=st.integers(1, OVERHEAD_BYTES))
     def grow(self, one: Guest, size: int) -> None:
-        if one.ticket.stage is Stage.ARRIVING and self.hall.grow(one.ticket, size, self.now) is not None:
-            assert one.ticket.stage is Stage.GONE
+        if one.at(Stage.ARRIVING) and self.hall.grow(one.ticket, size, self.now) is not None:
+            assert one.at(Stage.GONE)
 
     @rule(one=inside)
     def join(self, one: Guest) -> None:
-        if one.ticket.stage is Stage.ARRIVING:
+        if one.at(Stage.ARRIVING):
             self.order[one] = len(self.order)
             refusal = self.hall.join(one.ticket, self.telling(one), self.now)
-            assert (refusal is not None) == (one.ticket.stage is Stage.GONE)
+            assert (refusal is not None) == (one.at(Stage.GONE))
 
     @rule(one=consumes(inside))
     def leave(self, one: Guest) -> None:
         told = len(one.told)
         self.hall.leave(one.ticket, self.now)
         self.hall.leave(one.ticket, self.now)
-        assert one.ticket.stage is Stage.GONE
+        assert one.at(Stage.GONE)
         assert len(one.told) == told, "who left is told nothing"
 
     @rule(one=inside)
     def handed_over(self, one: Guest) -> None:
-        if one.ticket.stage in (Stage.RELEASED, Stage.SENT):
+        if one.at(Stage.RELEASED, Stage.SENT):
             self.hall.handed_over(one.ticket, self.now)
 
     @rule(one=inside)
     def answered(self, one: Guest) -> None:
-        if one.ticket.stage in (Stage.RELEASED, Stage.SENT):
+        if one.at(Stage.RELEASED, Stage.SENT):
             self.hall.answered(one.ticket, self.now)
             assert one.ticket.size == 0
 
     @rule(one=inside)
     def failed(self, one: Guest) -> None:
-        if one.ticket.stage in (Stage.RELEASED, Stage.SENT):
+        if one.at(Stage.RELEASED, Stage.SENT):
             refusal = self.hall.come_back(one.ticket, self.telling(one), self.now)
-            assert (refusal is not None) == (one.ticket.stage is Stage.GONE)
+            assert (refusal is not None) == (one.at(Stage.GONE))
             assert one.ticket.forwards <= MOST_FORWARDS
 
     @rule(one=inside)
     def expired(self, one: Guest) -> None:
-        if one.ticket.stage is Stage.WAITING and self.now >= self.hall.deadline(one.ticket):
+        if one.at(Stage.WAITING) and self.now >= self.hall.deadline(one.ticket):
             told = len(one.told)
             assert self.hall.expire(one.ticket, self.now).status == 503
             assert len(one.told) == told
@@ -435,7 +438,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert releases == one.ticket.forwards
             assert refusals <= 1
             if refusals:
-                assert one.ticket.stage is Stage.GONE
+                assert one.at(Stage.GONE)
                 assert one.told[-1] is not None
 
     @invariant()
@@ -444,9 +447,7 @@ class AnyOrder(RuleBasedStateMachine):
         if not hasattr(self, "hall"):
             return
         for _, line in self.hall.lines():
-            assert line.waiting == sum(
-                one.ticket.key == line.key and one.ticket.stage is Stage.WAITING for one in self.guests
-            )
+            assert line.waiting == sum(one.ticket.key == line.key and one.at(Stage.WAITING) for one in self.guests)
             free = (
                 line.state is not None
                 and line.state.usable_servers
@@ -463,11 +464,11 @@ class AnyOrder(RuleBasedStateMachine):
             self.see(key, 1, 1000, None)
         for _ in range(len(self.guests) + 1):
             for one in self.guests:
-                if one.ticket.stage is Stage.ARRIVING:
+                if one.at(Stage.ARRIVING):
                     self.join(one)
                 self.handed_over(one)
             self.time_passes(2.0)
-        assert not [one for one in self.guests if one.ticket.stage in (Stage.ARRIVING, Stage.WAITING)]
+        assert not [one for one in self.guests if one.at(Stage.ARRIVING, Stage.WAITING)]
         for one in self.guests:
             self.hall.leave(one.ticket, self.now)
         assert self.hall.used == 0
@@ -477,4 +478,4 @@ ORDERS = settings(max_examples=60, stateful_step_count=40, deadline=None, suppre
 
 
 def test_in_any_order_nobody_overtakes_nobody_is_forgotten_and_limits_are_kept() -> None:
-    run_state_machine_as_test(AnyOrder, settings=ORDERS)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(AnyOrder, settings=ORDERS)
