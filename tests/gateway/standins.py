@@ -11,6 +11,7 @@ from aiohttp import web
 
 from nightshift.gateway.activator import RELEASED_SOCKET, SOCKET, STATE_FILE, Activator, Settings
 from tests.gateway.states import KEY, entry, write
+from tests.support import virtual_time
 from tests.support.api_server import ApiServer
 from tests.support.fake_kube import FakeKube
 
@@ -162,3 +163,21 @@ class Answer:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+Story = Callable[[Place], Awaitable[None]]
+
+STREAM = {"model": "ml/bot", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+SILENT = {"model": "ml/bot", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def tell_story(directory: Path, story: Story, **settings: Any) -> None:
+    async def told() -> None:
+        async with Place(directory, **settings) as place:
+            await story(place)
+
+    virtual_time.run(told())
+
+
+async def served(*tasks: "asyncio.Task[Answer]") -> list[Answer]:
+    return list(await asyncio.gather(*tasks))
