@@ -58,6 +58,25 @@ class EngineDefaults(Model):
     accelerator: str = "nvidia-gpu"
 
 
+class GatewayConfig(Model):
+    """The gateway that the chart installed beside the operator."""
+
+    namespace: str = Field(description="Its own namespace, in which its pods, route objects and wake Leases are.")
+    labels: dict[str, str] = Field(
+        description="Labels of its pods: they are let in by the engines, and asked for the demand."
+    )
+    service: str = Field(description="Name of the Service that clients reach it by.")
+    port: int = Field(default=80, ge=1, le=65535, description="Port of that Service.")
+    replicas: int = Field(default=2, ge=1, description="Its pods, which share queues and caps.")
+    agent_port: int = Field(
+        default=8081, ge=1, le=65535, description="On which each pod's agent tells the demand: GET /demand."
+    )
+    short_names: tuple[str, ...] = Field(
+        default=(),
+        description="NAMESPACE/NAME of LLMDeployments that the shared address also takes by their served name alone.",
+    )
+
+
 class OperatorConfig(Model):
     """Everything an administrator sets; the chart writes it to a mounted file."""
 
@@ -74,6 +93,9 @@ class OperatorConfig(Model):
     accelerators: dict[str, AcceleratorProfile] = Field(default_factory=dict)
     scrapers: tuple[dict[str, JsonValue], ...] = Field(
         default=(), description="NetworkPolicy peers that may read the engines' metrics."
+    )
+    gateway: GatewayConfig | None = Field(
+        default=None, description="The gateway; none: there is none, and Services lead straight to the pods."
     )
     cluster_domain: str = "cluster.local"
     workers: int = Field(default=8, ge=1, description="Resources reconciled at the same time.")
