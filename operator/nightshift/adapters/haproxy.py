@@ -108,6 +108,25 @@ class Socket:
         rows = parse_servers(await self.ask("show servers state"))
         return parse_stat(await self.ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1"), rows)
 
+    async def read_former(self) -> list[dict[str, LiveSlot]]:
+        """The slots of processes that a reload replaced and that are still there for the requests that they have.
+
+        By the master's socket, and without their servers.
+
+        Raises:
+            HaproxyError: The master does not answer, or one of them does not. One that ended meanwhile is left out.
+        """
+        found = []
+        for process in parse_former(await self.ask("show proc")):
+            text = await self.ask(f"@!{process} show stat -1 {_BACKENDS_AND_SERVERS} -1")
+            if text.startswith("# pxname"):
+                found.append(parse_stat(text, []))
+            elif process in parse_former(await self.ask("show proc")):
+                raise HaproxyError(
+                    f"process {process}, which a reload replaced, does not say what it has: {text[:80]!r}"
+                )
+        return found
+
     async def process(self) -> int:
         """Process number of the process that answers."""
         return int(parse_info(await self.ask("show info")).get("Pid", 0))
@@ -170,7 +189,13 @@ def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
             _number(stat, "scur") + _number(stat, "qcur"),
         )
     return {
-        name: LiveSlot(servers.get(name, {}), _number(stat, "scur"), _number(stat, "qcur"))
+        name: LiveSlot(
+            servers.get(name, {}),
+            _number(stat, "scur"),
+            _number(stat, "qcur"),
+            _number(stat, "stot"),
+            None if (seconds := int(stat.get("lastsess") or -1)) < 0 else seconds,
+        )
         for (name, server), stat in counts.items()
         if server == "BACKEND" and parse_slot(name)
     }
@@ -178,6 +203,18 @@ def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
 
 def _number(row: Mapping[str, str], column: str) -> int:
     return int(row.get(column) or 0)
+
+
+def parse_former(text: str) -> list[int]:
+    """`show proc` of the master: process numbers of workers that a reload replaced and that have not ended.
+
+    Raises:
+        HaproxyError: It is no such table.
+    """
+    if "# workers" not in text:
+        raise HaproxyError(f"no table of processes: {text[:80]!r}")
+    former = text.partition("# old workers")[2].partition("# programs")[0]
+    return [int(line.split()[0]) for line in former.splitlines() if line[:1].isdigit()]
 
 
 def parse_map_list(text: str) -> list[str]:

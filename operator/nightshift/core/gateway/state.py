@@ -49,7 +49,12 @@ class LiveSlot:
 
     servers: Mapping[str, LiveServer] = field(default_factory=dict)
     connections: int = 0
+    """Requests in it, those that wait included."""
     waiting: int = 0
+    total: int = 0
+    """Requests that ever came into it, since the process began."""
+    since_last: int | None = None
+    """Seconds since one was last given to a replica; None: never since the process began."""
 
     @property
     def busy(self) -> bool:
