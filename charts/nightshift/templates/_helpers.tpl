@@ -111,6 +111,17 @@ accelerators:
   {{- end }}
   {{- end }}
 scrapers: {{ .Values.scrapers | toJson }}
+{{- if .Values.gateway.enabled }}
+gateway:
+  namespace: {{ include "nightshift.gatewayNamespace" . | quote }}
+  labels:
+    {{- include "nightshift.gatewaySelectorLabels" . | nindent 4 }}
+  service: {{ include "nightshift.gatewayName" . | quote }}
+  port: {{ .Values.gateway.service.port }}
+  replicas: {{ .Values.gateway.replicas }}
+  agentPort: 8081
+  shortNames: {{ .Values.gateway.shortNames | toJson }}
+{{- end }}
 clusterDomain: {{ .Values.clusterDomain | quote }}
 workers: {{ .Values.workers }}
 resyncSeconds: {{ .Values.resyncSeconds }}
