@@ -22,7 +22,7 @@ Object = dict[str, Any]
 MADE_FOR_US = frozenset({"Pod"})
 """Children that ReplicaSets and Jobs make: the operator marks, evicts and deletes them."""
 
-DELETED = frozenset({"ControllerRevision", "Job", "Pod", "ReplicaSet"})
+DELETED = frozenset({"ControllerRevision", "Job", "Pod", "ReplicaSet", "Service"})
 """Children that plans delete; owner references take care of the others."""
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
