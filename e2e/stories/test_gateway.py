@@ -103,11 +103,11 @@ def test_one_address_takes_every_way_to_name_a_model(world: World) -> None:
         ways: dict[str, tuple[str, str, dict[str, str]]] = {
             "by its path": (f"{base}/{key}/v1", "tiny", {}),
             "by its name in the body": (f"{base}/v1", key, {}),
-            "by the header x-model": (f"{base}/v1", "tiny", {"x_model": key}),
+            "by the header x-model": (f"{base}/v1", "tiny", {"x-model": key}),
             "by the Host of its alias": (f"{base}/v1", "tiny", {"host": f"tiny.{world.namespace}.svc.cluster.local"}),
         }
         for way, (url, model, headers) in ways.items():
-            with official(url, **headers) as client:
+            with official(url, headers) as client:
                 answer = said(client, model)
                 world.then(f"{way} the official client gets: {answer}")
                 assert answer == ANSWER

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,23 +35,21 @@ class Answer:
 
 
 @contextmanager
-def official(base_url: str, retries: int = 0, **headers: str) -> Iterator[openai.OpenAI]:
-    """OpenAI's client; the address is in this machine's network, so no proxy knows it.
+def official(base_url: str, headers: Mapping[str, str] | None = None) -> Iterator[openai.OpenAI]:
+    """OpenAI's client, without its own retries, which would hide failures.
 
     Args:
         base_url: Of the API, with /v1.
-        retries: How often it may try again by itself.
-        headers: That go with every request, by names with underscores.
+        headers: That go with every request.
     """
-    direct = openai.DefaultHttpxClient(trust_env=False)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    direct = openai.DefaultHttpxClient(trust_env=False)  # the address is in this machine's network: no proxy knows it
     with openai.OpenAI(
         base_url=base_url,
         api_key="none",
-        max_retries=retries,
+        max_retries=0,
         timeout=120,
         http_client=direct,
-        default_headers=named,
+        default_headers=headers,
     ) as client:
         yield client
 
