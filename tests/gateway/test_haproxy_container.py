@@ -6,9 +6,11 @@ import shutil
 import signal
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.gateway.conftest import MakeEngine
+from tests.gateway.test_activator_behind_haproxy import holding, tell, until_held, usable
 from tests.gateway.test_traffic import ask, until
 from tests.support.real_haproxy import DEBIAN, Gateway, Model, pod, route
 from tools.repository import ROOT
@@ -73,3 +75,21 @@ async def test_where_haproxy_fails_so_does_the_container() -> None:
         gateway.process = await begin(gateway)
         async with asyncio.timeout(10):
             assert await gateway.process.wait() != 0
+
+
+async def test_where_clients_have_all_connections_probes_and_requests_that_were_held_have_their_own(
+    engine: MakeEngine,
+) -> None:
+    a = await engine("a")
+    asleep, awake = Model(route(), {}), Model(route(), {"r1": [pod(a)]})
+    async with Gateway(DEBIAN, max_connections=2) as gateway:
+        await tell(gateway, asleep)
+        async with holding(gateway) as activator, gateway.session() as session:
+            asking = [asyncio.create_task(ask(session)) for _ in range(3)]
+            await until_held(activator, 2)
+            metrics = aiohttp.UnixConnector(str(gateway.directory / "metrics.sock"))
+            async with aiohttp.ClientSession("http://gateway", connector=metrics) as probe:
+                assert (await probe.get("/healthz")).status == 200
+            await usable(gateway, awake)
+            answers = await asyncio.wait_for(asyncio.gather(*asking), 30)
+    assert [status for status, _ in answers] == [200, 200, 200]
