@@ -117,7 +117,7 @@ async def test_the_agent_tells_it_on_its_port(gateway: Gateway, engine: MakeEngi
     last = agent.demand
     before = agent.telemetry.registry.get_sample_value(*errors) or 0
     await until(lambda: (agent.telemetry.registry.get_sample_value(*errors) or 0) > before)
-    assert agent.demand is last, "while HAProxy is away the last answer stands, with its date"
+    assert agent.demand == last, "while HAProxy is away the last answer stands, with its date"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await probes.cleanup()

@@ -106,8 +106,7 @@ class Agent:
         self._compared = self._told = float("-inf")
         self._told_text = ""
         self._asked: Mapping[str, demand.Asked] = {}
-        self.demand: GatewayDemand | None = None
-        """What is asked of the deployments, as of the last look at HAProxy that succeeded."""
+        self._looked: tuple[datetime, float] | None = None
         self._round_began: float | None = None
         self.applied = False
         """Whether HAProxy has been brought into a decided state since this process began."""
@@ -216,7 +215,12 @@ class Agent:
         former = await self.driver.former()
         keys = [route.key for route in self._decided_routes]
         self._asked = demand.look(keys, self._assignment, slots, former, self._asked, now)
-        self.demand = demand.told(self._asked, self._setup.pod, at, now)
+        self._looked = at, now
+
+    @property
+    def demand(self) -> GatewayDemand | None:
+        """What is asked of the deployments, as of the last look at HAProxy that succeeded; None before any."""
+        return None if self._looked is None else demand.told(self._asked, self._setup.pod, *self._looked)
 
     def problem(self) -> str | None:
         """Why the process should be started anew, or None."""
