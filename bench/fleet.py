@@ -148,6 +148,7 @@ def install(plane: ControlPlane, directory: Path) -> None:
     values = {
         "image": {"repository": f"{client.access.image_prefix}/operator", "tag": "dev"},
         "replicas": 0,
+        "gateway": {"enabled": False},
         "insecureRegistries": [client.access.registry],
         "engine": {"version": ENGINE_TAG.removeprefix("v"), "image": plane.engine_repository},
         "defaultAccelerator": "played",

@@ -12,7 +12,7 @@ from e2e.support.client import Client
 from e2e.support.install import install, install_hub
 from e2e.support.lane import Lane, run_lanes
 
-DEMO_IMAGES = ("operator", "vllm-cpu:0.32.0", "tiny-hub")
+DEMO_IMAGES = ("operator", "gateway", "vllm-cpu:0.32.0", "tiny-hub")
 MEMORY = 12 * GIB
 """The cluster, one engine of real vLLM that leaves while the next one starts, and a build beside them."""
 
@@ -60,4 +60,4 @@ def install_everything(client: Client) -> None:
     say("installing a small model Hub")
     install_hub(client, image("tiny-hub"))
     say("installing Nightshift: helm install --wait")
-    install(client, image("operator"))
+    install(client, image("operator"), image("gateway"))

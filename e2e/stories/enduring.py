@@ -249,7 +249,7 @@ class Enduring:
 
         def ask() -> tuple[str, bool]:
             name = next(turn)
-            return name, self.world.proxied(f"services/{name}:80", "/v1/models") is not None
+            return name, self.world.asked(name) is not None
 
         with (
             client.following("pods", namespace, engines) as pods,

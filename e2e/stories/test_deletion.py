@@ -35,8 +35,9 @@ def test_deletion_with_the_operator_uninstalled(world: World) -> None:
     world.client.helm("uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout", "2m")
     try:
         assert world.client.get("deployment", "nightshift", SYSTEM) is None
-        world.then("it serves on")
-        assert world.proxied("services/tiny:80", "/v1/models") is not None
+        world.then("its engine serves on")
+        (engine,) = world.engine_pods()
+        assert world.proxied(f"pods/{engine['metadata']['name']}:8000", "/v1/models") is not None
         delete(world)
         nothing_left(world)
     finally:

@@ -19,8 +19,9 @@ TEAM = "nightshift.dev/story-team"
 
 
 def helm(world: World, release: str, namespace: str, **changes: Any) -> None:
-    """Install or upgrade a release with the stories' values and some others."""
-    settings = yaml.safe_dump(values(world.client, image("operator")) | changes)
+    """Install or upgrade a release with the stories' values and some others; only the main one has a gateway."""
+    gateway = image("gateway") if release == RELEASE else None
+    settings = yaml.safe_dump(values(world.client, image("operator"), gateway) | changes)
     arguments = ["upgrade", "--install", release, str(CHART), "--namespace", namespace, "--wait", "--force-conflicts"]
     world.client.helm(*arguments, "--timeout", "3m", "--values", "-", stdin=settings, timeout=240)
 

@@ -32,7 +32,7 @@ def test_a_changed_argument_rolls_without_a_gap(world: World) -> None:
     old = world.read()["status"]["revision"]
 
     def look() -> tuple[str, bool]:
-        return verdict(world.read()), world.proxied("services/tiny:80", "/v1/models") is not None
+        return verdict(world.read()), world.asked() is not None
 
     with world.following_engine_pods() as history, world.watching(look) as seen:
         world.when("an argument is changed")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from e2e.images import image
 from e2e.support.audit import AuditLog
 from e2e.support.client import Client, KubectlError, Object, eventually
-from e2e.support.install import SYSTEM, restricted_namespace
+from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE, GATEWAY_PORT, SYSTEM, restricted_namespace
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ OWNED_KINDS = (
 )
 REAL_START_SECONDS = 300.0
 LEASE = "nightshift-operator"
+GATEWAY_PODS = "app.kubernetes.io/component=gateway"
 
 
 def simulator_repository() -> str:
@@ -160,6 +161,15 @@ class World:
         except KubectlError:
             return None
 
+    def asked(self, name: str = "tiny") -> str | None:
+        """The answer to a request for one token through the gateway; None where it failed."""
+        proxy = f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/services/{GATEWAY}:{GATEWAY_PORT}/proxy"
+        body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        try:
+            return self.client.post(f"{proxy}/{self.namespace}/{name}/v1/chat/completions", body)
+        except KubectlError:
+            return None
+
     def leader(self) -> str | None:
         """Who holds the operators' Lease: the name of the pod, `_`, and what tells its processes apart."""
         lease = self.client.get("lease", LEASE, SYSTEM)
@@ -186,6 +196,8 @@ class World:
             ["describe", "pods", "-n", self.namespace],
             ["get", "events", "-n", self.namespace, "--sort-by=.lastTimestamp"],
             ["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=nightshift", "--tail=200", "--prefix"],
+            ["get", "pods,configmaps,leases", "-n", GATEWAY_NAMESPACE],
+            ["logs", "-n", GATEWAY_NAMESPACE, "-l", GATEWAY_PODS, "--all-containers", "--tail=100", "--prefix"],
             [
                 "logs",
                 "-n",

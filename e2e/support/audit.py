@@ -14,7 +14,8 @@ from e2e.cluster import ClusterAccess, Settings
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):([^:]+)")
 _OPERATOR = re.compile(r"nightshift|.+-nightshift")
-"""How the chart calls its account, by the release's name."""
+_GATEWAY = re.compile(rf"({_OPERATOR.pattern})-gateway")
+"""How the chart calls its accounts, by the release's name."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Request:
     def of_an_operator(self) -> bool:
         """Whether one of Nightshift's own processes asked."""
         return self.account is not None and bool(_OPERATOR.fullmatch(self.account[1]))
+
+    @property
+    def of_a_gateway(self) -> bool:
+        """Whether the agent or the activator of a gateway pod asked."""
+        return self.account is not None and bool(_GATEWAY.fullmatch(self.account[1]))
 
     @property
     def writes(self) -> bool:

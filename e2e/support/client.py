@@ -156,13 +156,48 @@ class Client:
         with self.background("port-forward", "-n", namespace, target, f":{port}") as process:
             yield f"http://127.0.0.1:{_forwarded_port(process)}"
 
+    def post(self, path: str, body: Object, timeout: float = 20) -> str:
+        """POST to a path of the API server, proxied ones included."""
+        return self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body), timeout=timeout)
+
+    @contextlib.contextmanager
+    def reach(self, namespace: str, service: str, port: int) -> Iterator[str]:
+        """A Service's base URL for as long as the block lasts.
+
+        The local cluster's node is this machine, so its address leads to all pods of the Service, also to those that
+        come later; elsewhere a port-forward leads to one of them.
+        """
+        if not self.access.local:
+            with self.forward(namespace, f"service/{service}", port) as base:
+                yield base
+            return
+        found = self.get("service", service, namespace)
+        if found is None:
+            raise KubectlError(f"there is no Service {service} in namespace {namespace}")
+        yield f"http://{found['spec']['clusterIP']}:{port}"
+
+    @contextlib.contextmanager
+    def address(self, namespace: str, name: str) -> Iterator[str]:
+        """A deployment's base URL for OpenAI's clients for as long as the block lasts.
+
+        Its Service leads to the pods, or is another name of the gateway, which has no address of its own.
+        """
+        found = self.get("service", name, namespace)
+        if found is None or "externalName" not in found["spec"]:
+            with self.forward(namespace, f"service/{name}", 80) as base:
+                yield f"{base}/v1"
+            return
+        service, place = str(found["spec"]["externalName"]).split(".")[:2]
+        with self.reach(place, service, found["spec"]["ports"][0]["port"]) as base:
+            yield f"{base}/{namespace}/{name}/v1"
+
     def chat(self, namespace: str, name: str, question: str, model: str | None = None) -> str:
-        """Ask a deployment through its Service with the official client."""
-        with self.forward(namespace, f"service/{name}", 80) as base:
+        """Ask a deployment with the official client, by the address that its Service stands for."""
+        with self.address(namespace, name) as base:
             direct = openai.DefaultHttpxClient(trust_env=False)  # the address is this machine's: no proxy knows it
             try:
                 with openai.OpenAI(
-                    base_url=f"{base}/v1", api_key="none", max_retries=3, timeout=60, http_client=direct
+                    base_url=base, api_key="none", max_retries=3, timeout=60, http_client=direct
                 ) as client:
                     answer = client.chat.completions.create(
                         model=model or name,

@@ -11,6 +11,12 @@ from e2e.support.lane import StepError
 SYSTEM = "nightshift-system"
 HUB = "nightshift-hub"
 RELEASE = "nightshift"
+GATEWAY = "nightshift-gateway"
+"""The gateway's Service and Deployment, as the chart names them."""
+GATEWAY_NAMESPACE = f"{SYSTEM}-gateway"
+GATEWAY_PORT = 80
+ADMITTED = "nightshift.dev/gateway-access"
+"""Label of namespaces whose pods the gateway lets in."""
 CHART = Path(__file__).resolve().parents[2] / "charts" / "nightshift"
 HUB_PORT = 8080
 HUB_URL = f"http://tiny-hub.{HUB}.svc.cluster.local:{HUB_PORT}"
@@ -22,12 +28,12 @@ def restricted_namespace(name: str, *, story: bool = False) -> Object:
     """A namespace that lets in only pods of the restricted standard."""
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
     if story:
-        labels[STORY_LABEL] = "true"
+        labels |= {STORY_LABEL: "true", ADMITTED: "true"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def values(client: Client, operator_image: str) -> Object:
-    """Chart values for a cluster whose engines run on the processor."""
+def values(client: Client, operator_image: str, gateway_image: str | None = None) -> Object:
+    """Chart values for a cluster whose engines run on the processor; without an image there is no gateway."""
     repository, _, tag = operator_image.rpartition(":")
     registry = client.access.registry
     return {
@@ -51,10 +57,22 @@ def values(client: Client, operator_image: str) -> Object:
                 "computeCapability": "8.9",
             },
         },
+        "gateway": {"enabled": False} if gateway_image is None else _gateway_values(gateway_image),
     }
 
 
-def install(client: Client, operator_image: str, timeout: str = "5m") -> None:
+def _gateway_values(image: str) -> Object:
+    """So small that two pods fit beside the engines on two cores."""
+    repository, _, tag = image.rpartition(":")
+    requests = {"haproxy": ("50m", "64Mi"), "agent": ("20m", "80Mi"), "activator": ("20m", "80Mi")}
+    return {
+        "image": {"repository": repository, "tag": tag},
+        "replicas": 2,
+        "resources": {name: {"requests": {"cpu": cpu, "memory": size}} for name, (cpu, size) in requests.items()},
+    }
+
+
+def install(client: Client, operator_image: str, gateway_image: str, timeout: str = "5m") -> None:
     """Install or upgrade the chart, and wait as a user would."""
     spare_others_release(client)
     client.apply(restricted_namespace(SYSTEM))
@@ -72,7 +90,7 @@ def install(client: Client, operator_image: str, timeout: str = "5m") -> None:
         timeout,
         "--values",
         "-",
-        stdin=yaml.safe_dump(values(client, operator_image)),
+        stdin=yaml.safe_dump(values(client, operator_image, gateway_image)),
         timeout=600,
     )
 

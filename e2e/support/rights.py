@@ -64,9 +64,10 @@ def complaints(requests: Iterable[Request]) -> list[str]:
             continue
         who = "/".join(request.account)
         what = f"{request.verb} {request.resource or 'a path'} in {request.namespace or 'all namespaces'}"
-        if request.of_an_operator and request.forbidden and request.account[1] not in uninstalled:
+        ours = request.of_an_operator or request.of_a_gateway
+        if ours and request.forbidden and request.account[1] not in uninstalled:
             found.add(f"{who} may not {what}")
-        if not request.of_an_operator and request.account[0].startswith("story-"):
+        if not ours and request.account[0].startswith("story-"):
             found.add(f"{who} is no operator's account, and asked the API server to {what}")
     return sorted(found)
 

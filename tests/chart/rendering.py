@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "metrics scraped": (IMAGE, *MONITORED),
     "everything optional off": (
         IMAGE,
+        "gateway.enabled=false",
         "crds.enabled=false",
         "rbac.aggregate=false",
         "podDisruptionBudget.enabled=false",
@@ -39,6 +40,19 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "podAnnotations.team=ml",
         "podLabels.team=ml",
         "serviceAccount.annotations.team=ml",
+        "gateway.namespace=models",
+        "gateway.imagePullSecrets[0].name=pull",
+        "gateway.image.repository=registry.example.com/other/gateway",
+        f"gateway.image.digest={DIGEST}",
+        "gateway.service.port=8080",
+        "gateway.shortNames={ml/bot}",
+        "gateway.admitPeers[0].ipBlock.cidr=203.0.113.0/24",
+        "gateway.drainSeconds=60",
+        "gateway.nodeSelector.zone=a",
+        "gateway.tolerations[0].operator=Exists",
+        "gateway.priorityClassName=system-cluster-critical",
+        "gateway.podAnnotations.team=ml",
+        "gateway.podLabels.team=ml",
     ),
 }
 

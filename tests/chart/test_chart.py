@@ -22,14 +22,14 @@ Object = dict[str, Any]
 MADE_FOR_US = frozenset({"Pod"})
 """Children that ReplicaSets and Jobs make: the operator marks, evicts and deletes them."""
 
-DELETED = frozenset({"ControllerRevision", "Job", "Pod", "ReplicaSet"})
+DELETED = frozenset({"ControllerRevision", "Job", "Pod", "ReplicaSet", "Service"})
 """Children that plans delete; owner references take care of the others."""
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def pod_of(objects: tuple[Object, ...]) -> Object:
-    template: Object = only(objects, "Deployment")["spec"]["template"]
+    template: Object = only(objects, "Deployment", "nightshift")["spec"]["template"]
     return template
 
 
@@ -78,7 +78,7 @@ def test_every_object_is_one_that_kubernetes_knows(variant: str) -> None:
 
 
 def test_the_check_against_kubernetes_finds_a_wrong_type() -> None:
-    broken = copy.deepcopy(only(rendered("default values"), "Deployment"))
+    broken = copy.deepcopy(only(rendered("default values"), "Deployment", "nightshift"))
     broken["spec"]["replicas"] = "two"
     assert invalid(broken) is not None
 
@@ -90,7 +90,7 @@ def test_the_operator_can_read_its_configuration(variant: str) -> None:
     container = pod_of(objects)["spec"]["containers"][0]
     assert config.defaults.accelerator in config.accelerators
     assert config.fetch_image == container["image"]
-    assert config.namespace == only(objects, "Deployment")["metadata"]["namespace"]
+    assert config.namespace == only(objects, "Deployment", "nightshift")["metadata"]["namespace"]
     assert config.operator_labels.items() <= pod_of(objects)["metadata"]["labels"].items()
 
 
@@ -153,7 +153,7 @@ def test_the_operator_is_allowed_what_it_does_and_nothing_else(variant: str) -> 
 
 @every_variant
 def test_the_operator_may_hold_its_lease_and_no_other(variant: str) -> None:
-    role = only(rendered(variant), "Role")
+    role = only(rendered(variant), "Role", "nightshift")
     named, unnamed = role["rules"]
     assert named == {
         "apiGroups": ["coordination.k8s.io"],
@@ -167,12 +167,13 @@ def test_the_operator_may_hold_its_lease_and_no_other(variant: str) -> None:
 @every_variant
 def test_bindings_name_the_account_that_the_pods_run_under(variant: str) -> None:
     objects = rendered(variant)
-    account = only(objects, "ServiceAccount")["metadata"]
+    account = only(objects, "ServiceAccount", "nightshift")["metadata"]
     assert pod_of(objects)["spec"]["serviceAccountName"] == account["name"]
-    for binding in (only(objects, "ClusterRoleBinding"), only(objects, "RoleBinding")):
+    for binding in (only(objects, "ClusterRoleBinding", "nightshift"), only(objects, "RoleBinding", "nightshift")):
         expected = {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
         assert binding["subjects"] == [expected]
-        referred = only(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        referred = only(objects, binding["roleRef"]["kind"], "nightshift")
+        assert referred["metadata"]["name"] == binding["roleRef"]["name"]
         assert referred["metadata"].get("namespace") == binding["metadata"].get("namespace")
 
 
@@ -219,12 +220,12 @@ def test_probes_and_policies_meet_the_port_that_the_operator_serves() -> None:
     }
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    (rule,) = only(objects, "NetworkPolicy")["spec"]["ingress"]
+    (rule,) = only(objects, "NetworkPolicy", "nightshift")["spec"]["ingress"]
     assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
 
 
 def test_nobody_reaches_the_operator_unless_scrapers_are_named() -> None:
-    policy = only(rendered("default values"), "NetworkPolicy")["spec"]
+    policy = only(rendered("default values"), "NetworkPolicy", "nightshift")["spec"]
     labels = pod_of(rendered("default values"))["metadata"]["labels"]
     assert policy["ingress"] == []
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
@@ -254,7 +255,7 @@ def test_the_definition_outlives_the_release_unless_told_otherwise() -> None:
 
 def test_everything_namespaced_follows_the_override() -> None:
     namespaces = {item["metadata"].get("namespace") for item in rendered("another namespace")}
-    assert namespaces == {"elsewhere", None}
+    assert namespaces == {"elsewhere", "elsewhere-gateway", None}
 
 
 @pytest.mark.parametrize(

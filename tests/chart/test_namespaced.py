@@ -13,6 +13,7 @@ from tools.helm import HelmError, render
 CLUSTER_SCOPED = frozenset({"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Namespace"})
 HOME = "team-a"
 WATCHED = {"team-a", "team-a-test"}
+GATEWAY = "team-a-gateway"
 SETTINGS = (IMAGE, "crds.enabled=false", "watchNamespaces={team-a,team-a-test}", "labelSelector=team=a", *MONITORED)
 
 
@@ -31,24 +32,27 @@ def test_nothing_is_cluster_scoped() -> None:
 
 
 def test_every_object_lies_in_a_namespace_of_the_team_and_is_valid() -> None:
-    assert {item["metadata"]["namespace"] for item in namespaced()} == WATCHED
+    assert {item["metadata"]["namespace"] for item in namespaced()} == WATCHED | {GATEWAY}
     assert [found for item in namespaced() if item["kind"] not in ONLY_WITH_OPERATOR and (found := invalid(item))] == []
 
 
 def test_the_operator_is_allowed_in_each_namespace_what_it_does_and_nothing_else() -> None:
-    roles = [item for item in of_kind("Role") if item["metadata"]["name"].endswith("-deployments")]
+    roles = [item for item in of_kind("Role") if item["metadata"]["name"].endswith("nightshift-deployments")]
     assert {item["metadata"]["namespace"] for item in roles} == WATCHED
     for role in roles:
         assert permissions(role) == needed_permissions()
-    lease = only([item for item in of_kind("Role") if item not in roles], "Role")
+    lease = only(namespaced(), "Role", "nightshift")
     assert {resource for _, resource, _ in permissions(lease)} == {"leases"}
 
 
 def test_each_role_is_bound_to_the_operators_account_and_to_no_other() -> None:
-    account = only(namespaced(), "ServiceAccount")["metadata"]
     for binding in of_kind("RoleBinding"):
         metadata = binding["metadata"]
-        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": HOME}]
+        suffix = "-gateway" if metadata["labels"]["app.kubernetes.io/component"] == "gateway" else "nightshift"
+        account = only(namespaced(), "ServiceAccount", suffix)["metadata"]
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": account["name"], "namespace": GATEWAY if suffix == "-gateway" else HOME}
+        ]
         assert binding["roleRef"]["kind"] == "Role"
         referred = [item["metadata"] for item in of_kind("Role")]
         assert (binding["roleRef"]["name"], metadata["namespace"]) in {(m["name"], m["namespace"]) for m in referred}

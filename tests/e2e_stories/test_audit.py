@@ -136,6 +136,9 @@ def test_a_right_that_is_wanting_is_told_and_other_refusals_are_not() -> None:
         "nightshift-system/nightshift may not list pods in story-a-1"
     ]
     assert len(complaints(requests(line("patch", "/services", **NO_CREATION)))) == 1
+    gateway = "system:serviceaccount:nightshift-system-gateway:nightshift-gateway"
+    (found,) = complaints(requests(line("list", "/pods", gateway, **FORBIDDEN), line("list", "/pods", gateway)))
+    assert found.startswith("nightshift-system-gateway/nightshift-gateway may not list pods")
     assert complaints(requests(line("create", "/events", **ENDING), line("get", "/pods", code=404))) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nightshift.adapters.haproxy import Socket
+from nightshift.adapters.haproxy import HaproxyError, Socket
 from nightshift.core.gateway.diff import diff
 from nightshift.core.gateway.render import server_options
 from nightshift.core.gateway.settings import MAPS, MASTER_SOCKET
@@ -92,13 +92,24 @@ async def take(gateway: Gateway, step: Step) -> None:
     if step.what == "kill -9":
         await gateway.kill()
     if step.what == "reload" and gateway.process is not None:
-        await Socket(gateway.directory / MASTER_SOCKET).ask("reload")
-        await asyncio.sleep(0.05)
+        await reload(gateway)
     if step.what.startswith("agent dies") and gateway.process is not None:
         await half_a_round(gateway, step)
     if step.what.startswith("agent"):
         gateway.forget()
     await gateway.settle(*step.models, gateways=step.gateways)
+
+
+async def reload(gateway: Gateway) -> None:
+    """As a person might; a master that has started a moment ago does not listen yet."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await Socket(gateway.directory / MASTER_SOCKET).ask("reload")
+                break
+            except HaproxyError:
+                await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
 
 
 async def half_a_round(gateway: Gateway, step: Step) -> None:

@@ -19,7 +19,7 @@ OWN_PEERS = [{"podSelector": {"matchLabels": {"app": "chat"}}}]
 MONITORING = Endpoint("monitoring", {"app": "prometheus"})
 CHART = rendered("metrics scraped")
 CONFIG = operator_config(CHART)
-OPERATOR = pod_endpoint(only(CHART, "Deployment"))
+OPERATOR = pod_endpoint(only(CHART, "Deployment", "nightshift"))
 RIVAL = Endpoint(CONFIG.namespace, {**OPERATOR.labels, "app.kubernetes.io/instance": "another release"})
 SOURCES = {
     "the operator": OPERATOR,
@@ -128,3 +128,37 @@ def test_other_deployments_and_pods_of_the_namespace_are_left_open() -> None:
 def test_without_its_policy_the_operator_is_open_and_the_check_would_see_it() -> None:
     chart = tuple(render((IMAGE, "networkPolicy.enabled=false")))
     assert reach(policies(model_spec(), chart), OPERATOR, health.PORT) == set(SOURCES)
+
+
+GATEWAY = pod_endpoint(only(CHART, "Deployment", "-gateway"))
+SETTLED = {
+    **SOURCES,
+    "a pod of an admitted namespace": Endpoint("shop", {"app": "web"}, {"nightshift.dev/gateway-access": "true"}),
+    "a pod of a namespace that is labelled otherwise": Endpoint("shop", {}, {"nightshift.dev/gateway-access": "no"}),
+    "a pod of the gateway": GATEWAY,
+    "a client of the load balancer": Endpoint(address="198.51.100.7"),
+}
+ADMITTED = {"a pod of an admitted namespace"}
+BALANCED = tuple(render((IMAGE, "gateway.admitPeers[0].ipBlock.cidr=198.51.100.0/24")))
+CLOSED = tuple(render((IMAGE, "gateway.admitNamespaces.nightshift\\.dev/gateway-access=null")))
+
+
+@pytest.mark.parametrize(
+    ("chart", "port", "expected"),
+    [
+        pytest.param(CHART, 8000, ADMITTED, id="the gateway's address: pods of namespaces that carry the label"),
+        pytest.param(
+            BALANCED, 8000, ADMITTED | {"a client of the load balancer"}, id="and whom gateway.admitPeers names"
+        ),
+        pytest.param(CLOSED, 8000, set(), id="nobody, where the label was taken away"),
+        pytest.param(CHART, 8081, OURS, id="its agent, which tells the demand: the operator, and the scraper"),
+        pytest.param(CHART, 8082, {"the scraper"}, id="its activator's metrics: the scraper"),
+        pytest.param(CHART, 9101, {"the scraper"}, id="HAProxy's metrics: the scraper"),
+        pytest.param(BALANCED, 8081, {"the operator"}, id="its agent without scrapers: the operator"),
+        pytest.param(CHART, 22, set(), id="any other port: nobody"),
+    ],
+)
+def test_who_reaches_the_gateway(chart: tuple[dict[str, Any], ...], port: int, expected: set[str]) -> None:
+    rules = [item for item in chart if item["kind"] == "NetworkPolicy"]
+    reaching = {name for name, source in SETTLED.items() if allowed(rules, source, GATEWAY, port)}
+    assert reaching == expected | ALWAYS

@@ -60,8 +60,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [pods/log]
   verbs: [get]
 - apiGroups: [""]
-  resources: [persistentvolumeclaims, serviceaccounts, services]
+  resources: [persistentvolumeclaims, serviceaccounts]
   verbs: [list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [list, watch, create, patch]
@@ -111,6 +114,17 @@ accelerators:
   {{- end }}
   {{- end }}
 scrapers: {{ .Values.scrapers | toJson }}
+{{- if .Values.gateway.enabled }}
+gateway:
+  namespace: {{ include "nightshift.gatewayNamespace" . | quote }}
+  labels:
+    {{- include "nightshift.gatewaySelectorLabels" . | nindent 4 }}
+  service: {{ include "nightshift.gatewayName" . | quote }}
+  port: {{ .Values.gateway.service.port }}
+  replicas: {{ .Values.gateway.replicas }}
+  agentPort: 8081
+  shortNames: {{ .Values.gateway.shortNames | toJson }}
+{{- end }}
 clusterDomain: {{ .Values.clusterDomain | quote }}
 workers: {{ .Values.workers }}
 resyncSeconds: {{ .Values.resyncSeconds }}

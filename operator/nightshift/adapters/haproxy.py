@@ -4,8 +4,6 @@ Every command has a connection of its own: the end of the answer is the end of t
 """
 
 import asyncio
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ _RUNNING = 2
 """srv_op_state of a server that is up; 0 is down, 1 starts slowly, 3 stops."""
 _STARTING = 1
 _BACKENDS_AND_SERVERS = "6"
+_BACKEND = "BACKEND"
+_STAT_COLUMNS = ("pxname", "svname", "scur", "qcur", "slim", "stot", "lastsess")
 _DESCRIPTION = "nightshift-"
 
 
@@ -108,6 +108,25 @@ class Socket:
         rows = parse_servers(await self.ask("show servers state"))
         return parse_stat(await self.ask(f"show stat -1 {_BACKENDS_AND_SERVERS} -1"), rows)
 
+    async def read_former(self) -> list[dict[str, LiveSlot]]:
+        """The slots of processes that a reload replaced and that are still there for the requests that they have.
+
+        By the master's socket, and without their servers.
+
+        Raises:
+            HaproxyError: The master does not answer, or one of them does not. One that ended meanwhile is left out.
+        """
+        found = []
+        for process in parse_former(await self.ask("show proc")):
+            text = await self.ask(f"@!{process} show stat -1 {_BACKENDS_AND_SERVERS} -1")
+            if text.startswith("# pxname"):
+                found.append(parse_stat(text, []))
+            elif process in parse_former(await self.ask("show proc")):
+                raise HaproxyError(
+                    f"process {process}, which a reload replaced, does not say what it has: {text[:80]!r}"
+                )
+        return found
+
     async def process(self) -> int:
         """Process number of the process that answers."""
         return int(parse_info(await self.ask("show info")).get("Pid", 0))
@@ -152,32 +171,53 @@ def _server_row(row: Mapping[str, str]) -> ServerRow:
 
 def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
     """`show stat` of backends and servers, joined with `show servers state`: all slots, empty ones included."""
-    table = list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
-    if table and not {"pxname", "svname", "scur", "qcur", "slim"} <= table[0].keys():
+    lines = text.removeprefix("# ").splitlines()
+    names = lines[0].split(",") if lines else []
+    if not set(_STAT_COLUMNS) <= set(names):
         raise HaproxyError(f"no table of statistics: {text[:80]!r}")
-    counts = {(row["pxname"], row["svname"]): row for row in table}
+    # Hundreds of lines of a hundred columns are read each second. Ours come before any that is quoted.
+    proxy, server, current, waiting, limit, total, last = places = [names.index(name) for name in _STAT_COLUMNS]
+    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+    past: dict[str, tuple[int, int | None]] = {}
+    for line in lines[1:]:
+        row = line.split(",", max(places) + 1)
+        if len(row) <= max(places):
+            continue
+        numbers = int(row[current] or 0), int(row[waiting] or 0), int(row[limit] or 0)
+        counts[row[proxy], row[server]] = numbers
+        if row[server] == _BACKEND:
+            seconds = int(row[last] or -1)
+            past[row[proxy]] = int(row[total] or 0), seconds if seconds >= 0 else None
     servers: dict[str, dict[str, LiveServer]] = {}
-    for row in rows:
-        stat = counts.get((row.backend, row.name), {})
-        servers.setdefault(row.backend, {})[row.name] = LiveServer(
-            row.name,
-            row.address,
-            row.port,
-            row.weight,
-            _number(stat, "slim"),
-            row.maintenance,
-            row.up,
-            _number(stat, "scur") + _number(stat, "qcur"),
+    for found in rows:
+        working, queued, cap = counts.get((found.backend, found.name), (0, 0, 0))
+        servers.setdefault(found.backend, {})[found.name] = LiveServer(
+            found.name,
+            found.address,
+            found.port,
+            found.weight,
+            cap,
+            found.maintenance,
+            found.up,
+            working + queued,
         )
-    return {
-        name: LiveSlot(servers.get(name, {}), _number(stat, "scur"), _number(stat, "qcur"))
-        for (name, server), stat in counts.items()
-        if server == "BACKEND" and parse_slot(name)
-    }
+    slots = {}
+    for (name, of), (working, queued, _) in counts.items():
+        if of == _BACKEND and parse_slot(name):
+            slots[name] = LiveSlot(servers.get(name, {}), working, queued, *past[name])
+    return slots
 
 
-def _number(row: Mapping[str, str], column: str) -> int:
-    return int(row.get(column) or 0)
+def parse_former(text: str) -> list[int]:
+    """`show proc` of the master: process numbers of workers that a reload replaced and that have not ended.
+
+    Raises:
+        HaproxyError: It is no such table.
+    """
+    if "# workers" not in text:
+        raise HaproxyError(f"no table of processes: {text[:80]!r}")
+    former = text.partition("# old workers")[2].partition("# programs")[0]
+    return [int(line.split()[0]) for line in former.splitlines() if line[:1].isdigit()]
 
 
 def parse_map_list(text: str) -> list[str]:

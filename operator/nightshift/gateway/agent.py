@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aiohttp import web
+
 from nightshift import __version__
 from nightshift.adapters.kube import KubeClient, connect
 from nightshift.adapters.kube_watch import Query, Watch
+from nightshift.api.demand import DEMAND_PATH, GatewayDemand
 from nightshift.api.route import Route
 from nightshift.core.facts import Known, Unknown
+from nightshift.core.gateway import demand
 from nightshift.core.gateway.desired import Decision, decide
 from nightshift.core.gateway.settings import AGENT_SOCKET, STATE, Settings
 from nightshift.core.gateway.state import LiveSlot
@@ -50,6 +54,7 @@ class Setup:
     settings: Settings = field(default_factory=Settings)
     namespace: str = "nightshift-gateway"
     """Where the route objects are, and the gateway's own Service."""
+    pod: str = "gateway-0"
     watch_namespaces: tuple[str, ...] = ()
     """Whose engines may serve; empty: all."""
     gateway_pods: int = 1
@@ -71,6 +76,7 @@ def setup_from(environment: Mapping[str, str]) -> Setup:
             threads=int(environment.get("NIGHTSHIFT_GATEWAY_THREADS", settings.threads)),
         ),
         namespace=environment.get("POD_NAMESPACE", default.namespace),
+        pod=environment.get("POD_NAME", default.pod),
         watch_namespaces=tuple(environment.get("NIGHTSHIFT_WATCH_NAMESPACES", "").replace(",", " ").split()),
         gateway_pods=int(environment.get("NIGHTSHIFT_GATEWAY_REPLICAS", default.gateway_pods)),
         probe_port=int(environment.get("NIGHTSHIFT_AGENT_PORT", default.probe_port)),
@@ -99,6 +105,8 @@ class Agent:
         self._unknown = ""
         self._compared = self._told = float("-inf")
         self._told_text = ""
+        self._asked: Mapping[str, demand.Asked] = {}
+        self._looked: tuple[datetime, float] | None = None
         self._round_began: float | None = None
         self.applied = False
         """Whether HAProxy has been brought into a decided state since this process began."""
@@ -162,6 +170,7 @@ class Agent:
         if any(slot.waiting for slot in slots.values()):
             self._complete = False  # a queue may need replicas on loan, or give them back
         self._tell(slots)
+        await self._note_demand(slots)
 
     async def _compare(self) -> None:
         observed = self.cluster.observed()
@@ -198,6 +207,21 @@ class Agent:
         write_atomically(Path(self._setup.settings.path(STATE)), dated)
         self._told_text, self._told = text, self._now()
 
+    async def _note_demand(self, slots: Mapping[str, LiveSlot]) -> None:
+        """Note what is asked; not before the routes are known."""
+        if self._decided is None:
+            return
+        now, at = self._now(), datetime.now(UTC)
+        former = await self.driver.former()
+        keys = [route.key for route in self._decided_routes]
+        self._asked = demand.look(keys, self._assignment, slots, former, self._asked, now)
+        self._looked = at, now
+
+    @property
+    def demand(self) -> GatewayDemand | None:
+        """What is asked of the deployments, as of the last look at HAProxy that succeeded; None before any."""
+        return None if self._looked is None else demand.told(self._asked, self._setup.pod, *self._looked)
+
     def problem(self) -> str | None:
         """Why the process should be started anew, or None."""
         began = self._round_began
@@ -217,6 +241,19 @@ class Agent:
         return asyncio.get_running_loop().time()
 
 
+def demand_route(agent: Agent) -> web.RouteDef:
+    """GET /demand: what `api/demand.py` says; 503 before anything is known. How old it is says the answer itself."""
+
+    async def answer(_: web.Request) -> web.Response:
+        if agent.demand is None:
+            return web.Response(
+                status=503, text="HAProxy has not been looked at yet, or the routes are not known; try again"
+            )
+        return web.json_response(agent.demand.to_json())
+
+    return web.get(DEMAND_PATH, answer)
+
+
 def main() -> int:
     """Run the agent until it is told to stop."""
     logging.basicConfig(
@@ -233,7 +270,9 @@ async def _run(setup: Setup) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kube = await connect()
     agent = Agent(setup, kube)
-    probes = await serve_probes(agent.problem, agent.unready, agent.telemetry.registry, setup.probe_port)
+    probes = await serve_probes(
+        agent.problem, agent.unready, agent.telemetry.registry, setup.probe_port, [demand_route(agent)]
+    )
     running, stopping = asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

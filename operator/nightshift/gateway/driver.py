@@ -71,6 +71,14 @@ class Driver:
             logger.warning("%s", error)
             return None
 
+    async def former(self) -> list[dict[str, LiveSlot]] | None:
+        """The slots of processes that a reload replaced and that still have requests, or None where nobody says."""
+        try:
+            return await self._master.read_former()
+        except HaproxyError as error:
+            logger.debug("Whether a former process still has requests is unknown: %s", error)
+            return None
+
     def write(self, decision: Decision) -> None:
         """Write all files, so that a process that starts from them has the state that is decided."""
         desired, assignment = decision.desired, decision.assignment

@@ -1,13 +1,17 @@
 """Probes and metrics of a gateway process over HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
 async def serve_probes(
-    problem: Callable[[], str | None], unready: Callable[[], str | None], registry: CollectorRegistry, port: int
+    problem: Callable[[], str | None],
+    unready: Callable[[], str | None],
+    registry: CollectorRegistry,
+    port: int,
+    more: Iterable[web.RouteDef] = (),
 ) -> web.AppRunner:
     """Serve /healthz, /readyz and /metrics.
 
@@ -16,6 +20,7 @@ async def serve_probes(
         unready: Why it cannot do its work, as a sentence, or None.
         registry: What /metrics tells.
         port: TCP port; 0 for any.
+        more: What else is served there.
     """
 
     async def health(_: web.Request) -> web.Response:
@@ -29,6 +34,7 @@ async def serve_probes(
 
     application = web.Application()
     application.add_routes([web.get("/healthz", health), web.get("/readyz", ready), web.get("/metrics", metrics)])
+    application.add_routes(more)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104

@@ -21,6 +21,9 @@ from nightshift.core.gateway.settings import (
 from nightshift.core.gateway.slots import Kind, slot_name
 from nightshift.core.gateway.state import Server
 
+_METRICS_CONNECTIONS = 50
+"""Kept for probes and scrapers, however many clients there are."""
+
 _LOG_FIELDS = (
     ("time", "%[date(0,ms)]", False),
     ("route", "var(txn.route)", True),
@@ -106,7 +109,7 @@ def _global(settings: Settings, fingerprint: str) -> list[str]:
         f"    stats socket {settings.path(RUNTIME_SOCKET)} mode 600 level admin expose-fd listeners",
         "    stats timeout 1m",
         f"    hard-stop-after {settings.hard_stop_seconds}s",
-        f"    maxconn {settings.max_connections}",
+        f"    maxconn {settings.max_connections + released_connections(settings) + _METRICS_CONNECTIONS}",
         f"    nbthread {settings.threads}",
         f"    tune.bufsize {BUFFER_BYTES}",
         f"    tune.maxrewrite {REWRITE_BYTES}",
@@ -152,13 +155,23 @@ def _slot_defaults(kind: Kind) -> list[str]:
     ]
 
 
+def released_connections(settings: Settings) -> int:
+    """Of requests that were held and are handed back: beside those of clients, or they would wait for each other.
+
+    Worked example: with 4000 connections of clients 1000; further ones wait until one of these has its answer.
+    """
+    return max(1, settings.max_connections // 4)
+
+
 def _frontends(settings: Settings) -> list[str]:
     common = ["option http-buffer-request", "option disable-h2-upgrade", f"log-format '{log_format()}'"]
-    main = [*(f"bind {bind}" for bind in settings.binds), *common, *identify(settings), *route_request(settings)]
+    binds = [f"bind {bind}" for bind in settings.binds]
+    main = [*binds, f"maxconn {settings.max_connections}", *common, *identify(settings), *route_request(settings)]
     main += ["use_backend be_activator if !usable", "use_backend %[var(txn.slot)]", "default_backend be_none"]
     # One thread takes what was held, or neighbours in the order of release would change places.
     again = [
         f"bind unix@{settings.path(RELEASED_SOCKET)} mode 600 thread 1",
+        f"maxconn {released_connections(settings)}",
         *common,
         *released(),
         *route_request(settings),
@@ -171,6 +184,7 @@ def _frontends(settings: Settings) -> list[str]:
         *(f"    {line}" for line in again),
         "frontend fe_metrics from base",
         f"    bind {settings.metrics_bind}",
+        f"    maxconn {_METRICS_CONNECTIONS}",
         "    no log",
         "    http-request use-service prometheus-exporter if { path /metrics }",
         "    http-request return status 200 if { path /healthz }",

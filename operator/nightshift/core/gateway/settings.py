@@ -14,7 +14,8 @@ class Settings:
     metrics_bind: str = ":9101"
     """Where HAProxy's own metrics are read."""
     max_connections: int = 4000
-    """Of clients, per gateway pod. HAProxy refuses to start unless about 2.5 times as many files may be open."""
+    """Of clients, per gateway pod; further ones wait to be accepted. HAProxy refuses to start unless about three times
+    as many files may be open."""
     threads: int = 2
     connect_seconds: float = 2.0
     request_seconds: float = 5.0

@@ -49,7 +49,13 @@ class LiveSlot:
 
     servers: Mapping[str, LiveServer] = field(default_factory=dict)
     connections: int = 0
+    """Requests in it, those that wait included."""
     waiting: int = 0
+    total: int = field(default=0, compare=False)
+    """Requests that ever came into it, since the process began. This and the next one tell of the past, and are no part
+    of the state."""
+    since_last: int | None = field(default=None, compare=False)
+    """Seconds since one was last given to a replica; None: never since the process began."""
 
     @property
     def busy(self) -> bool:

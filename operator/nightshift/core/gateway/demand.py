@@ -1,0 +1,92 @@
+"""How much is asked of each deployment: what one look at HAProxy's counters says of its routes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nightshift.api.demand import GatewayDemand, RouteDemand
+from nightshift.core.gateway.slots import Assignment
+from nightshift.core.gateway.state import LiveSlot
+
+Slots = Mapping[str, LiveSlot]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of the requests for one route, as of one look."""
+
+    in_flight: int | None = None
+    """Requests that replicas work on; None: unknown."""
+    queued: int | None = None
+    """Requests that wait for a replica with room; None: unknown."""
+    last: float | None = None
+    """No request came after this moment, in seconds on the agent's clock; None: unknown."""
+    totals: Mapping[str, int] = field(default_factory=dict)
+    """Requests that ever came into each of its slots."""
+
+
+def look(
+    routes: Iterable[str],
+    assignment: Assignment,
+    live: Slots,
+    former: Sequence[Slots] | None,
+    before: Mapping[str, Asked],
+    now: float,
+) -> dict[str, Asked]:
+    """What is known of each route's requests after a look.
+
+    Args:
+        routes: Keys of all routes.
+        assignment: Which slot is whose.
+        live: The slots as they are.
+        former: The slots of processes that a reload replaced and that still have requests; None: unknown, and with it
+            everything that they may have.
+        before: What was known after the look before; empty after the agent's start.
+        now: Seconds on the agent's clock.
+    """
+    names: dict[str, list[str]] = {key: [] for key in routes}
+    for key, name in assignment.slots.items():
+        if key.route in names:
+            names[key.route].append(name)
+    return {key: _asked(found, live, former, before.get(key), now) for key, found in sorted(names.items())}
+
+
+def _asked(names: list[str], live: Slots, former: Sequence[Slots] | None, before: Asked | None, now: float) -> Asked:
+    """One route's. Where nothing tells of a request, the time that is known to be without one begins now."""
+    slots = [live[name] for name in names if name in live]
+    totals = {name: live[name].total for name in names if name in live}
+    if former is None or len(slots) < len(names):
+        return Asked(None, None, None, totals)
+    everywhere = [*slots, *(process[name] for process in former for name in names if name in process)]
+    queued = sum(slot.waiting for slot in everywhere)
+    in_flight = sum(max(0, slot.connections - slot.waiting) for slot in everywhere)
+    moments = [now - slot.since_last for slot in everywhere if slot.since_last is not None]
+    if before is not None:
+        moments.append(now if before.last is None else before.last)
+        came = any(totals[name] > before.totals[name] for name in totals if name in before.totals)
+        moments += [now] if came else []
+    moments += [now] if queued or in_flight else []
+    return Asked(in_flight, queued, max(moments) if moments else now, totals)
+
+
+def told(asked: Mapping[str, Asked], pod: str, at: datetime, now: float) -> GatewayDemand:
+    """What the operator is told.
+
+    Args:
+        asked: As of the last look.
+        pod: Name of this gateway pod.
+        at: When HAProxy was looked at.
+        now: The same moment on the agent's clock.
+    """
+    return GatewayDemand(
+        written=at,
+        pod=pod,
+        routes={
+            key: RouteDemand(
+                in_flight=one.in_flight,
+                queued=one.queued,
+                idle_seconds=None if one.last is None else round(max(0.0, now - one.last), 1),
+            )
+            for key, one in sorted(asked.items())
+        },
+    )
