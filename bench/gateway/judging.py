@@ -24,7 +24,8 @@ Run = Mapping[str, Mapping[str, float]]
 
 def proxy_cpu(raw: Raw) -> float:
     """Processor time of all of a side's processes, in seconds."""
-    return sum(seconds for name, seconds in raw["cpu_seconds"].items() if name not in ("engine", "load"))
+    used: Mapping[str, float] = raw["cpu_seconds"]
+    return sum(seconds for name, seconds in used.items() if name not in ("engine", "load"))
 
 
 def of_answers(raw: Raw) -> dict[str, float]:

@@ -4,8 +4,6 @@ Every command has a connection of its own: the end of the answer is the end of t
 """
 
 import asyncio
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ _RUNNING = 2
 """srv_op_state of a server that is up; 0 is down, 1 starts slowly, 3 stops."""
 _STARTING = 1
 _BACKENDS_AND_SERVERS = "6"
+_STAT_COLUMNS = ("pxname", "svname", "scur", "qcur", "slim")
 _DESCRIPTION = "nightshift-"
 
 
@@ -152,32 +151,36 @@ def _server_row(row: Mapping[str, str]) -> ServerRow:
 
 def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
     """`show stat` of backends and servers, joined with `show servers state`: all slots, empty ones included."""
-    table = list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
-    if table and not {"pxname", "svname", "scur", "qcur", "slim"} <= table[0].keys():
+    lines = text.removeprefix("# ").splitlines()
+    names = lines[0].split(",") if lines else []
+    if not set(_STAT_COLUMNS) <= set(names):
         raise HaproxyError(f"no table of statistics: {text[:80]!r}")
-    counts = {(row["pxname"], row["svname"]): row for row in table}
+    # Hundreds of lines of a hundred columns are read each second. Ours are among the first, before any that is quoted.
+    proxy, server, current, waiting, limit = places = [names.index(name) for name in _STAT_COLUMNS]
+    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for line in lines[1:]:
+        row = line.split(",", max(places) + 1)
+        if len(row) > max(places):
+            numbers = int(row[current] or 0), int(row[waiting] or 0), int(row[limit] or 0)
+            counts[row[proxy], row[server]] = numbers
     servers: dict[str, dict[str, LiveServer]] = {}
-    for row in rows:
-        stat = counts.get((row.backend, row.name), {})
-        servers.setdefault(row.backend, {})[row.name] = LiveServer(
-            row.name,
-            row.address,
-            row.port,
-            row.weight,
-            _number(stat, "slim"),
-            row.maintenance,
-            row.up,
-            _number(stat, "scur") + _number(stat, "qcur"),
+    for found in rows:
+        working, queued, cap = counts.get((found.backend, found.name), (0, 0, 0))
+        servers.setdefault(found.backend, {})[found.name] = LiveServer(
+            found.name,
+            found.address,
+            found.port,
+            found.weight,
+            cap,
+            found.maintenance,
+            found.up,
+            working + queued,
         )
     return {
-        name: LiveSlot(servers.get(name, {}), _number(stat, "scur"), _number(stat, "qcur"))
-        for (name, server), stat in counts.items()
-        if server == "BACKEND" and parse_slot(name)
+        name: LiveSlot(servers.get(name, {}), working, queued)
+        for (name, of), (working, queued, _) in counts.items()
+        if of == "BACKEND" and parse_slot(name)
     }
-
-
-def _number(row: Mapping[str, str], column: str) -> int:
-    return int(row.get(column) or 0)
 
 
 def parse_map_list(text: str) -> list[str]:
