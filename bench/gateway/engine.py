@@ -65,12 +65,12 @@ class Streams:
     """Sends the next event of each stream when it is due: a wheel of ticks, with the streams of each tick."""
 
     def __init__(self) -> None:
-        self._wheel: list[dict[_Connection, int]] = [{} for _ in range(_TICKS)]
+        self._wheel: list[dict[Connection, int]] = [{} for _ in range(_TICKS)]
         self._tick = 0
         self._loop = asyncio.get_running_loop()
         self._origin = self._loop.time()
 
-    def begin(self, connection: "_Connection", events: int) -> None:
+    def begin(self, connection: "Connection", events: int) -> None:
         """A stream whose first event is sent now."""
         connection.transport.write(_BEGIN + _EVENT)
         self._wheel[self._tick % _TICKS][connection] = events - 1
@@ -85,7 +85,7 @@ class Streams:
             await asyncio.sleep(self._origin + (self._tick + 1) / 1000 - self._loop.time())
 
     @staticmethod
-    def _send(due: "dict[_Connection, int]") -> None:
+    def _send(due: "dict[Connection, int]") -> None:
         for connection, left in list(due.items()):
             if left == 0 or connection.transport.is_closing():
                 connection.transport.write(_END)
@@ -95,7 +95,9 @@ class Streams:
                 due[connection] = left - 1
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
+    """A client's connection: requests, whole or in parts, and their answers."""
+
     transport: asyncio.Transport
 
     def __init__(self, streams: Streams) -> None:
@@ -103,10 +105,12 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep where answers are written."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Answer what has arrived as a whole."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._buffer, 0, end)
@@ -129,7 +133,7 @@ class _Connection(asyncio.Protocol):
 async def _serve(port: int) -> None:
     streams = Streams()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(streams), "0.0.0.0", port, backlog=4096)
+    server = await loop.create_server(lambda: Connection(streams), "0.0.0.0", port, backlog=4096)
     gc.freeze()
     async with server:
         await streams.run()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,7 +117,7 @@ def install_router() -> None:
             str(LOCK),
         ],
     ):
-        if subprocess.run(command, check=False).returncode != 0:
+        if subprocess.run(command, env=os.environ | {"UV_SYSTEM_CERTS": "1"}, check=False).returncode != 0:
             print(f"vllm-router cannot be installed ({' '.join(command)}): it is left out")
             program.unlink(missing_ok=True)
             return

@@ -38,12 +38,13 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Processes":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in reversed(self._started.values()):
+        for process in (*reversed(self._started.values()), *self._logs):
             process.kill()
             process.wait()
 
@@ -60,7 +61,7 @@ class Processes:
             stderr=subprocess.STDOUT,
         )
         with self._log(name).open("wb") as log:
-            self._started[f"log of {name}"] = subprocess.Popen(["cat"], stdin=process.stdout, stdout=log)
+            self._logs.append(subprocess.Popen(["cat"], stdin=process.stdout, stdout=log))
         assert process.stdout is not None
         process.stdout.close()
         self._started[name] = process
