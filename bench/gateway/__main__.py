@@ -154,7 +154,7 @@ def inputs(options: argparse.Namespace) -> dict[str, Any]:
         "rest_seconds": options.rest_seconds,
         "rules_on": "model in the body, two revisions with weights 95 and 5, an adapter that one replica has, affinity "
         "by prompts' beginnings, limits, allow-list, retries, health checks, a line of JSON for each request",
-        "cores": "of all processes of a side; the gateway's are HAProxy's and the agent's; what reads logs is not counted",
+        "cores": "of all processes of a side but what reads its log; the gateway's are HAProxy's and the agent's",
         "stand_ins": "engine (two replicas) and load: processes of plain asyncio, whose cores stand in the results; "
         "API server: a thread of the benchmark's process",
     }
