@@ -24,6 +24,8 @@ from bench.support import percentiles
 GAP_SECONDS = 1 / EVENTS_PER_SECOND
 WARM_SECONDS = 0.5
 SETTLE_SECONDS = 1.0
+MARGIN_SECONDS = 2.0
+"""That streams go on after the time that counts, so that none ends in it where it begins late."""
 ENDING_SECONDS = 30.0
 """Within which streams have to end after their time; those that do not count as failed."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -66,7 +68,8 @@ class Load:
     @property
     def events(self) -> int:
         """Of each stream."""
-        return round((self.opening_seconds + SETTLE_SECONDS + self.seconds) * EVENTS_PER_SECOND)
+        seconds = self.opening_seconds + SETTLE_SECONDS + self.seconds + MARGIN_SECONDS
+        return round(seconds * EVENTS_PER_SECOND)
 
 
 class Usage:
@@ -214,6 +217,7 @@ async def stream(load: Load) -> dict[str, Any]:
     return {
         **found,
         "events": len(deviations),
+        "due": load.clients * EVENTS_PER_SECOND * found["seconds"],
         **{f"jitter_{name}_ms": 1000 * value for name, value in percentiles(deviations).items()},
         **{f"first_byte_{name}_ms": 1000 * value for name, value in percentiles(first).items()},
         "failed": load.clients - whole,

@@ -48,6 +48,7 @@ def figures(**changes: float) -> dict[str, float]:
         judging.P50_ALONE: 0.3,
         judging.JITTER_P99: 10.0,
         judging.STREAM_CORES: 0.3,
+        judging.ARRIVED: 1.0,
         FAILED: 0.0,
     }
     return base | changes
@@ -106,13 +107,14 @@ def test_sides_are_compared_within_a_run() -> None:
         pytest.param({"p50_alone_ms": 0.36}, "adds to a client alone", id="it adds more than a quarter millisecond"),
         pytest.param({"stream_jitter_p99_ms": 15.1}, "deviation", id="more than three times the direct jitter"),
         pytest.param({"stream_cores": 0.51}, "processor", id="streams take more than half a core"),
+        pytest.param({"stream_events_of_due": 0.9}, "arrived", id="streams fall behind"),
         pytest.param({"failed": 1.0}, "failed", id="a request failed"),
     ],
 )
 def test_a_claim_of_the_path_that_does_not_hold_is_kept(ours: dict[str, float], broken: str) -> None:
     claims = judging.traffic_claims([a_run(**ours)] * 3, 1000)
     failed = [claim.claim for claim in claims if not claim.holds]
-    assert len(claims) == 6
+    assert len(claims) == 7
     assert bool(failed) == bool(broken)
     assert not failed or any(broken in claim for claim in failed)
 
@@ -166,7 +168,7 @@ async def test_a_stream_of_the_engine_has_as_many_events_as_tokens_were_asked_fo
     streams, transport = Streams(), Transport()
     engine = Connection(streams)
     engine.connection_made(transport)
-    engine.data_received(Load("127.0.0.1", 1, "/", 1, -2.85, streams=True).request())  # 3 tokens
+    engine.data_received(Load("127.0.0.1", 1, "/", 1, -4.85, streams=True).request())  # 3 tokens
     sending = asyncio.create_task(streams.run())
     async with asyncio.timeout(10):
         while not transport.written.endswith(b"0\r\n\r\n"):  # noqa: ASYNC110 - nothing tells of it
