@@ -32,6 +32,7 @@ lock: venv ## Lock the requirements again after an edit of requirements/*.in
 	cd requirements && ../$(LOCK) uv.in -o uv.txt
 	cd requirements && ../$(LOCK) runtime.in -o runtime.txt
 	cd requirements && ../$(LOCK) -c runtime.txt dev.in -o dev.txt
+	cd requirements && ../$(LOCK) -c dev.txt bench.in -o bench.txt
 
 .PHONY: demo
 demo: venv ## From nothing to a chat answer of real vLLM in a real cluster

@@ -7,15 +7,14 @@ no lock, and ends with the benchmark, however that ends.
 import contextlib
 import datetime
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import namespaces
 from e2e.cluster import ClusterAccess, Settings, builds, configs, fakes, images, pki
 from e2e.cluster.components import Component, components
 from e2e.cluster.processes import environment, tail, write_atomically
@@ -30,29 +29,12 @@ API_CLIENT = ("--kube-api-qps=500", "--kube-api-burst=1000")
 
 READY_SECONDS = 60.0
 ENGINE_TAG = "v0.32.0"
-_INSIDE = "NIGHTSHIFT_BENCH_INSIDE"
 
 
 def enter() -> None:
-    """Begin this program anew in namespaces of its own, and end with its exit status; there: go on.
-
-    Raises:
-        SystemExit: It ended there, or this account may not make namespaces.
-    """
-    if _INSIDE in os.environ:
-        return
-    if os.getuid() != 0:
-        raise SystemExit("the control plane of a benchmark needs root, for namespaces of its own")
-    build(Settings.from_environment())  # from sources, which are out of reach where there is no network
-    variables = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"} | {_INSIDE: "1"}
-    command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", *_own_command()]
-    raise SystemExit(subprocess.run(command, env=variables, check=False).returncode)
-
-
-def _own_command() -> list[str]:
-    module = sys.modules["__main__"].__spec__
-    assert module is not None
-    return [sys.executable, "-m", module.name, *sys.argv[1:]]
+    """Begin this program anew in namespaces of its own, with everything built that it needs there."""
+    # From sources, which are out of reach where there is no network.
+    namespaces.enter(lambda: build(Settings.from_environment()))
 
 
 class ControlPlane:

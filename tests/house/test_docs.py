@@ -49,7 +49,7 @@ def test_the_architecture_names_files_that_exist() -> None:
     assert sorted(name for name in named if not (ROOT / "operator" / "nightshift" / name).is_file()) == []
 
 
-@pytest.mark.parametrize("name", ["runtime.in", "dev.in", "uv.in"])
+@pytest.mark.parametrize("name", ["runtime.in", "dev.in", "uv.in", "bench.in"])
 def test_every_dependency_has_its_reason(name: str) -> None:
     page = (ROOT / "docs" / "design" / "0001-dependencies.md").read_text()
     assert unnamed_packages((ROOT / "requirements" / name).read_text(), page) == []

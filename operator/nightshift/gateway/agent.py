@@ -24,6 +24,7 @@ from nightshift.core.facts import Known, Unknown
 from nightshift.core.gateway import demand
 from nightshift.core.gateway.desired import Decision, decide
 from nightshift.core.gateway.settings import AGENT_SOCKET, STATE, Settings
+from nightshift.core.gateway.slots import Assignment
 from nightshift.core.gateway.state import LiveSlot
 from nightshift.core.gateway.telling import state_file
 from nightshift.gateway.agent_telemetry import Telemetry
@@ -104,7 +105,7 @@ class Agent:
         self._complete = False
         self._unknown = ""
         self._compared = self._told = float("-inf")
-        self._told_text = ""
+        self._told_facts: tuple[tuple[Route, ...], Assignment, Mapping[str, LiveSlot]] | None = None
         self._asked: Mapping[str, demand.Asked] = {}
         self._looked: tuple[datetime, float] | None = None
         self._round_began: float | None = None
@@ -200,12 +201,11 @@ class Agent:
         """Write what the activator reads; not before something is known, so that what is there stands."""
         if self._decided is None:
             return
-        text = state_file(self._decided_routes, self._assignment, slots, None)
-        if text == self._told_text and self._now() - self._told < TELL_SECONDS:
+        facts = (self._decided_routes, self._assignment, slots)
+        if facts == self._told_facts and self._now() - self._told < TELL_SECONDS:
             return
-        dated = state_file(self._decided_routes, self._assignment, slots, datetime.now(UTC))
-        write_atomically(Path(self._setup.settings.path(STATE)), dated)
-        self._told_text, self._told = text, self._now()
+        write_atomically(Path(self._setup.settings.path(STATE)), state_file(*facts, datetime.now(UTC)))
+        self._told_facts, self._told = facts, self._now()
 
     async def _note_demand(self, slots: Mapping[str, LiveSlot]) -> None:
         """Note what is asked; not before the routes are known."""

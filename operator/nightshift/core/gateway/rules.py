@@ -1,9 +1,9 @@
 """The rules by which HAProxy finds the deployment that a request is for, and what may reach it.
 
 Variables: txn.path (as the engine sees it), txn.asked (the model's name that the client gave), txn.route
-(NAMESPACE/NAME), txn.props (its line in the map of routes), txn.choice (revisions with cumulative weights), txn.slot
-(the backend). `props` is TASK|STATE|BODY BYTES|QUEUE|AFFINITY|ADAPTERS|CHOICE, and CHOICE is
-COUNT|SLOT|CUMULATIVE PERCENT|SLOT|...; one line of one map, so that a route changes as a whole or not at all.
+(NAMESPACE/NAME), txn.props (its line in the map of routes), txn.choice (revisions with cumulative weights), txn.count
+(how many those are), txn.slot (the backend). `props` is TASK|STATE|BODY BYTES|QUEUE|AFFINITY|ADAPTERS|CHOICE, and
+CHOICE is COUNT|SLOT|CUMULATIVE PERCENT|SLOT|...; one line of one map, so that a route changes as a whole or not at all.
 """
 
 from nightshift.api.route import MAX_WEIGHTED
@@ -122,10 +122,12 @@ def _adapter(settings: Settings) -> list[str]:
 def _weigh() -> list[str]:
     """The first revision whose cumulative weight exceeds the draw; another one if that has no usable replica.
 
-    The draw is a hash of x-session-id where a client sends it, so that it stays with its revision.
+    The draw is a hash of x-session-id where a client sends it, so that it stays with its revision. Conditions that cost
+    least stand first: each of these rules is looked at for every request of a canary.
     """
     lines = [
-        "acl several var(txn.choice),field(1,|) -m int gt 1",
+        "http-request set-var(txn.count) var(txn.choice),field(1,|),add(0)",  # a number, made of text once
+        "acl several var(txn.count) -m int gt 1",
         "acl usable var(txn.slot),nbsrv gt 0",
         "http-request set-var(txn.slot) var(txn.choice),field(2,|)",
         "http-request set-var(txn.draw) rand(100) if several",
@@ -133,15 +135,15 @@ def _weigh() -> list[str]:
         "if several { req.fhdr(x-session-id) -m found }",
     ]
     for index in range(1, MAX_WEIGHTED):
-        enough = f"{{ var(txn.choice),field(1,|) -m int gt {index} }}"
+        enough = f"{{ var(txn.count) -m int gt {index} }}"
         passed = f"{{ var(txn.choice),field({2 * index + 1},|),sub(txn.draw) le 0 }}"
         lines.append(
             f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if several {enough} {passed}"
         )
     for index in range(MAX_WEIGHTED):
-        enough = f"{{ var(txn.choice),field(1,|) -m int gt {index} }}"
+        enough = f"{{ var(txn.count) -m int gt {index} }}"
         lines.append(
-            f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if several !usable {enough}"
+            f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if several {enough} !usable"
         )
     return lines
 
