@@ -6,7 +6,7 @@ import pytest
 
 from nightshift.api import names
 from nightshift.api.adapters import AdapterSpec
-from nightshift.core import children
+from nightshift.core import access, children
 from nightshift.runtime import health
 from tests.chart.rendering import IMAGE, only, operator_config, rendered
 from tests.support.builders import deployment, model_spec, revision, wanted_of
@@ -36,7 +36,7 @@ SOURCES = {
 
 
 def policies(spec: dict[str, Any], chart: tuple[dict[str, Any], ...] = CHART) -> list[dict[str, Any]]:
-    made = children.network_policy(deployment(spec), operator_config(chart))
+    made = access.network_policy(deployment(spec), operator_config(chart))
     return [made, *(item for item in chart if item["kind"] == "NetworkPolicy")]
 
 
@@ -109,7 +109,7 @@ def test_who_reaches(spec: dict[str, Any], target: Endpoint, port: int, expected
 
 def test_while_engines_that_take_adapters_are_left_nobody_else_is_let_in() -> None:
     """Also where the last adapter was removed: whoever reaches such an engine can make it load any."""
-    left = children.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
+    left = access.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
     assert reach([left], LORA_ENGINE, names.ENGINE_PORT) == OURS | ALWAYS
 
 
