@@ -300,8 +300,8 @@ def refused_route(name: str, namespace: str, message: str) -> Cause:
     return Cause(
         "RouteRefused",
         f"The gateway cannot be told of this deployment: the API server refuses route {name} in namespace {namespace}: "
-        f"{message.rstrip('.')}. What the gateway knows already goes on. An administrator has to see that the namespace "
-        "exists and that the operator may write ConfigMaps there, as the chart sets it up.",
+        f"{message.rstrip('.')}. What the gateway knows already goes on. An administrator has to see that the "
+        "namespace exists and that the operator may write ConfigMaps there, as the chart sets it up.",
         definite=True,
     )
 
