@@ -84,7 +84,7 @@ def test_a_new_deployment_is_known_before_it_serves_so_that_requests_can_wait() 
 def test_weights_follow_ready_replicas_and_end_at_the_target_alone() -> None:
     simulation = Simulation(model_spec(replicas=3), chosen=with_gateway()).settle()
     simulation.change_spec(engine={"args": ["--seed=1"]})
-    seen = []
+    seen: list[list[int]] = []
     for _ in simulation.in_turn():
         current = shares(simulation)
         if not seen or seen[-1] != current:
