@@ -16,7 +16,7 @@ from nightshift.core.adoption import adoption_message
 from nightshift.core.plan import plan
 from nightshift.core.revisions import find, parse_revision, same_but_place
 from tests.support.api_server import deployment_reference
-from tests.support.builders import NOW, OTHER_SHA, config, deployment, model_spec, revision, wanted_of
+from tests.support.builders import NOW, OTHER_SHA, config, deployment, model_spec, revision, wanted_of, with_gateway
 from tests.support.mortal import Mortal
 from tests.support.simulation import Simulation
 from tests.support.tales import REFUNDS
@@ -336,3 +336,29 @@ def test_a_resource_that_is_deleted_is_tended_no_more() -> None:
     simulation.server.delete(deployment_reference())
     simulation.settle()
     assert simulation.tender.sights(("ml", "bot")) == {}
+
+
+def test_with_a_gateway_a_replica_counts_once_its_engine_knows_an_adapter_by_all_names() -> None:
+    simulation = Mortal(model_spec(adapters=[REFUNDS]), chosen=with_gateway())
+    simulation.settle()
+    (engine,) = [found for found in simulation.engines.by_ip.values() if found.loaded]
+    assert set(engine.loaded) == {"refunds", "ml/bot:refunds"}
+    assert len(set(engine.loaded.values())) == 1, "of the same commit"
+    assert adapter(simulation)[1:] == (1, "Loaded")
+    ready = {item.type: item.message for item in simulation.status().conditions}["AdaptersReady"]
+    assert "Until there is a gateway" not in ready
+    engine.loaded.pop("ml/bot:refunds")
+    simulation.begin()
+    simulation.reconcile()
+    assert adapter(simulation)[1:] == (0, "LoadingAdapter")
+    simulation.settle()
+    assert adapter(simulation)[1:] == (1, "Loaded")
+
+
+def test_the_names_of_the_shared_address_go_with_the_gateway() -> None:
+    simulation = Mortal(model_spec(adapters=[REFUNDS]), chosen=with_gateway())
+    simulation.settle()
+    (engine,) = [found for found in simulation.engines.by_ip.values() if found.loaded]
+    simulation.change_config(gateway=None)
+    simulation.settle()
+    assert set(engine.loaded) == {"refunds"}

@@ -3,7 +3,7 @@ import pytest
 from nightshift.core.engine import TRAITS, arguments, environment, traits
 from tests.support.builders import model_spec, revision, wanted_of
 
-COMMON = ["--served-model-name", "chat", "--host", "0.0.0.0", "--port", "8000"]
+COMMON = ["--served-model-name", "chat", "ml/chat", "--host", "0.0.0.0", "--port", "8000"]
 POSITIONAL, NAMED = ["/models/x"], ["--model", "/models/x"]
 TIMEOUT = ["--shutdown-timeout", "600"]
 
@@ -23,7 +23,7 @@ TIMEOUT = ["--shutdown-timeout", "600"]
 )
 def test_arguments_depend_on_the_version(version: str, expected: list[str]) -> None:
     resolved = revision(engine_version=version).resolved
-    assert arguments(wanted_of(model_spec()), resolved, "chat", "/models/x", 1) == expected
+    assert arguments(wanted_of(model_spec()), resolved, ["chat", "ml/chat"], "/models/x", 1) == expected
 
 
 def test_the_table_is_sorted_by_version() -> None:
@@ -33,14 +33,16 @@ def test_the_table_is_sorted_by_version() -> None:
 
 
 def test_several_accelerators_mean_tensor_parallelism() -> None:
-    found = arguments(wanted_of(model_spec()), revision().resolved, "chat", "/models/x", 4)
+    found = arguments(wanted_of(model_spec()), revision().resolved, ["chat", "ml/chat"], "/models/x", 4)
     assert found[found.index("--tensor-parallel-size") + 1] == "4"
 
 
 def test_a_quantization_is_an_argument_of_nightshifts() -> None:
     wanted = wanted_of({"model": {"uri": "pvc://models/llama", "quantization": "fp8"}})
-    assert "--quantization" not in arguments(wanted_of(model_spec()), revision().resolved, "chat", "/models/x", 1)
-    found = arguments(wanted, revision().resolved, "chat", "/models/x", 1)
+    assert "--quantization" not in arguments(
+        wanted_of(model_spec()), revision().resolved, ["chat", "ml/chat"], "/models/x", 1
+    )
+    found = arguments(wanted, revision().resolved, ["chat", "ml/chat"], "/models/x", 1)
     assert found[found.index("--quantization") + 1] == "fp8"
 
 
@@ -48,7 +50,7 @@ def test_the_users_arguments_come_last_and_stay_as_written() -> None:
     wanted = wanted_of(
         model_spec(engine={"args": ["--max-model-len=8192", "--seed", "1"]}, traffic={"drainSeconds": 30})
     )
-    found = arguments(wanted, revision().resolved, "chat", "/models/x", 1)
+    found = arguments(wanted, revision().resolved, ["chat", "ml/chat"], "/models/x", 1)
     assert found[-5:] == ["--shutdown-timeout", "30", "--max-model-len=8192", "--seed", "1"]
 
 
@@ -59,7 +61,9 @@ def test_engines_send_no_telemetry_and_ask_no_hub() -> None:
 
 def test_only_engines_of_a_revision_with_adapters_take_any_and_may_be_told_to() -> None:
     plain, wide = revision().resolved, revision(lora_rank=32).resolved
-    without, with_ = (arguments(wanted_of(model_spec()), found, "chat", "/models/x", 1) for found in (plain, wide))
+    without, with_ = (
+        arguments(wanted_of(model_spec()), found, ["chat", "ml/chat"], "/models/x", 1) for found in (plain, wide)
+    )
     assert not [flag for flag in without if "lora" in flag]
     assert with_[len(without) :] == [
         "--enable-lora",
@@ -68,7 +72,7 @@ def test_only_engines_of_a_revision_with_adapters_take_any_and_may_be_told_to() 
         "--max-loras",
         "4",
         "--max-cpu-loras",
-        "16",
+        "32",
     ]
     allowed = {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "true"}
     assert allowed in environment(wide)

@@ -296,7 +296,7 @@ def test_what_is_known_of_a_model_is_no_part_of_a_revisions_identity() -> None:
     wanted = wanted_of(spec("h100"))
     resolved = carried(wanted, None, offered()).model_copy(update={"model_revision": SHA})
     (with_facts, known), (without, unknown) = (
-        build("bot", wanted, resolved, offered(), facts) for facts in (SMALL, None)
+        build("ml", "bot", wanted, resolved, offered(), facts) for facts in (SMALL, None)
     )
     assert with_facts == without
     assert (known.facts, unknown.facts) == (SMALL, None)

@@ -58,7 +58,9 @@ def changed(stored: Revision, **fields: Any) -> Revision:
         pytest.param(model_spec(), model_spec(replicas=7), id="another number of replicas"),
         pytest.param(model_spec(), model_spec(paused=True), id="a pause"),
         pytest.param(model_spec(), model_spec(revisionHistoryLimit=1), id="another history limit"),
-        pytest.param(model_spec(), model_spec(traffic={"allowFrom": []}), id="other clients"),
+        pytest.param(model_spec(), model_spec(traffic={"mode": "Service", "allowFrom": []}), id="other clients"),
+        pytest.param(model_spec(), model_spec(traffic={"mode": "Gateway"}), id="by the gateway"),
+        pytest.param(model_spec(), model_spec(traffic={"queue": {}, "affinity": "Session"}), id="another queue"),
         pytest.param(model_spec(), model_spec(podTemplate={}), id="an empty pod template"),
         pytest.param(hub(), hub(cache={"type": "Pod"}), id="the default cache written out"),
         pytest.param(hub(cache={"type": "Pod"}), hub(), id="the default cache left out again"),
@@ -172,13 +174,13 @@ def test_a_changed_profile_or_default_of_the_administrator_makes_no_new_revision
     edited = with_accelerators(config(), "nvidia-gpu", shared_memory="64Gi")
     assert find((stored,), wanted_of(model_spec())) == stored
     assert carried(wanted_of(model_spec()), stored, edited) == stored.resolved
-    built, _ = build("bot", wanted_of(model_spec()), stored.resolved, edited)
+    built, _ = build("ml", "bot", wanted_of(model_spec()), stored.resolved, edited)
     assert built != stored.hash, "the next revision takes the edited profile"
 
 
 def test_the_same_inputs_have_the_same_hash_and_the_record_holds_the_rendered_pod() -> None:
-    first = build("bot", wanted_of(model_spec()), revision().resolved, config())
-    assert first == build("bot", wanted_of(model_spec()), revision().resolved, config())
+    first = build("ml", "bot", wanted_of(model_spec()), revision().resolved, config())
+    assert first == build("ml", "bot", wanted_of(model_spec()), revision().resolved, config())
     assert first[1].pod_template["metadata"]["labels"]["nightshift.dev/revision"] == first[0]
     assert first[1].inputs.profile == config().accelerators["nvidia-gpu"].to_json()
 

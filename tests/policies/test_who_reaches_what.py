@@ -6,10 +6,10 @@ import pytest
 
 from nightshift.api import names
 from nightshift.api.adapters import AdapterSpec
-from nightshift.core import children
+from nightshift.core import access, children
 from nightshift.runtime import health
 from tests.chart.rendering import IMAGE, only, operator_config, rendered
-from tests.support.builders import deployment, model_spec, revision, wanted_of
+from tests.support.builders import deployment, gateway, model_spec, revision, wanted_of
 from tests.support.network_policy import Endpoint, allowed, pod_endpoint
 from tools.helm import render
 
@@ -36,7 +36,7 @@ SOURCES = {
 
 
 def policies(spec: dict[str, Any], chart: tuple[dict[str, Any], ...] = CHART) -> list[dict[str, Any]]:
-    made = children.network_policy(deployment(spec), operator_config(chart))
+    made = access.network_policy(deployment(spec), operator_config(chart))
     return [made, *(item for item in chart if item["kind"] == "NetworkPolicy")]
 
 
@@ -62,14 +62,14 @@ OURS = {"the operator", "the scraper"}
             model_spec(), ENGINE, names.ENGINE_PORT, OURS | NAMESPACE | ALWAYS, id="the engine's API: the namespace"
         ),
         pytest.param(
-            model_spec(traffic={"allowFrom": OWN_PEERS}),
+            model_spec(traffic={"mode": "Service", "allowFrom": OWN_PEERS}),
             ENGINE,
             names.ENGINE_PORT,
             OURS | {"the chat application"} | ALWAYS,
             id="the engine's API: whom traffic.allowFrom names",
         ),
         pytest.param(
-            model_spec(traffic={"allowFrom": []}),
+            model_spec(traffic={"mode": "Service", "allowFrom": []}),
             ENGINE,
             names.ENGINE_PORT,
             OURS | ALWAYS,
@@ -107,9 +107,43 @@ def test_who_reaches(spec: dict[str, Any], target: Endpoint, port: int, expected
     assert reach(policies(spec), target, port) == expected
 
 
+GATEWAY = gateway()
+THROUGH = Endpoint(GATEWAY.namespace, {**GATEWAY.labels, "pod-template-hash": "abc"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "target", "port", "expected"),
+    [
+        pytest.param(model_spec(), ENGINE, names.ENGINE_PORT, OURS | ALWAYS, id="the engine's API: not the namespace"),
+        pytest.param(
+            model_spec(adapters=[REFUNDS]),
+            LORA_ENGINE,
+            names.ENGINE_PORT,
+            OURS | ALWAYS,
+            id="the API of an engine that takes adapters: neither",
+        ),
+        pytest.param(
+            model_spec(adapters=[REFUNDS]),
+            LORA_ENGINE,
+            names.ADAPTERS_PORT,
+            {"the operator"} | ALWAYS,
+            id="the port on which its sidecar is told what to fetch: the operator",
+        ),
+        pytest.param(model_spec(), ENGINE, 22, ALWAYS, id="any other port of an engine: nobody"),
+    ],
+)
+def test_who_reaches_in_mode_gateway(spec: dict[str, Any], target: Endpoint, port: int, expected: set[str]) -> None:
+    """The gateway's own pods reach the engines' API and nothing else; a pod that only bears their labels does not."""
+    made = [access.network_policy(deployment(spec), CONFIG, clients=False, gateway=GATEWAY)]
+    assert reach(made, target, port) == expected
+    assert allowed(made, THROUGH, target, port) is (port == names.ENGINE_PORT)
+    assert not allowed(made, Endpoint("elsewhere", THROUGH.labels), target, port)
+    assert not allowed(made, Endpoint(GATEWAY.namespace, {"app": "other"}), target, port)
+
+
 def test_while_engines_that_take_adapters_are_left_nobody_else_is_let_in() -> None:
     """Also where the last adapter was removed: whoever reaches such an engine can make it load any."""
-    left = children.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
+    left = access.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
     assert reach([left], LORA_ENGINE, names.ENGINE_PORT) == OURS | ALWAYS
 
 

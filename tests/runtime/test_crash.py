@@ -5,6 +5,7 @@ Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the re
 """
 
 import asyncio
+import json
 import logging
 import re
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from nightshift.adapters.kube import Object
 from nightshift.api import names
+from nightshift.api.route import ROUTE_KEY
 from nightshift.core import images, target
 from nightshift.runtime.leadership import Leadership
 from tests.sim import test_stories
@@ -97,6 +99,9 @@ def without_volatile(raw: Object, uids: dict[str, tuple[str, str]]) -> Object:
         {key: value for key, value in item.items() if key not in ("lastTransitionTime", "message")}
         for item in status.get("conditions", ())
     ]
+    if raw["kind"] == "ConfigMap":
+        found = json.loads(raw["data"][ROUTE_KEY])
+        raw = {**raw, "data": {key: value for key, value in found.items() if key not in ("uid", "generation")}}
     return {**raw, "metadata": {**metadata, "annotations": annotations}, "owners": owners, "status": status}
 
 

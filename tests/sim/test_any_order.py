@@ -3,6 +3,7 @@
 Specs, hand edits of children, deletions of children and of the resource, restarts of the operator and late watches, in
 an order that hypothesis chooses and shrinks."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from nightshift.adapters.kube import CHILD_KINDS, Object, reference
 from nightshift.api import names
+from nightshift.api.config import OperatorConfig
+from nightshift.api.route import ROUTE_KEY
 from tests.support.api_server import copied, deployment_reference
 from tests.support.builders import HUB_MODEL, SHA, digest_known
 from tests.support.mortal import Mortal
@@ -108,8 +111,8 @@ actions = st.one_of(
 class Someone:
     """Does what hypothesis says."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        self.simulation = Mortal(copied(spec), images=IMAGES)
+    def __init__(self, spec: Mapping[str, Any], chosen: OperatorConfig | None = None) -> None:
+        self.simulation = Mortal(copied(spec), images=IMAGES, chosen=chosen)
 
     def act(self, action: tuple[str, Any]) -> None:
         verb, what = action
@@ -198,6 +201,8 @@ def plain(raw: Object, owners: Mapping[str, str]) -> Object:
     passed_over |= {names.ANNOTATION_CORRECTED}
     metadata["annotations"] = {key: value for key, value in annotations.items() if key not in passed_over}
     rest = {key: value for key, value in raw.items() if key not in ("metadata", "revision", "status")}
+    if raw["kind"] == "ConfigMap":
+        rest["data"] = {**json.loads(raw["data"][ROUTE_KEY]), "uid": "", "generation": 0}
     if raw["kind"] == names.KIND:
         told = [(item["type"], item["status"], item["reason"]) for item in raw["status"]["conditions"]]
         rest["status"] = {**raw["status"], "conditions": told, "observedGeneration": 0}

@@ -9,7 +9,7 @@ from nightshift.api import names
 from nightshift.api.fetch import Failed, FetchReason, Resolved
 from nightshift.core.facts import ImageNotFound
 from nightshift.core.observed import ImageAnswer
-from tests.support.builders import DIGEST, HUB_MODEL, NOW, SHA, digest_known, model_spec
+from tests.support.builders import DIGEST, HUB_MODEL, NOW, SHA, digest_known, model_spec, with_gateway
 from tests.support.golden import assert_golden
 from tests.support.simulation import Simulation
 from tests.support.world import Fate
@@ -97,6 +97,18 @@ def off_and_on_again() -> Simulation:
     return simulation.settle()
 
 
+def served_through_the_gateway_and_changed() -> Simulation:
+    simulation = Simulation(model_spec(replicas=2), chosen=with_gateway()).settle()
+    simulation.change_spec(engine={"args": ["--max-model-len=1024"]})
+    return simulation.settle()
+
+
+def from_the_pods_to_the_gateway() -> Simulation:
+    simulation = Simulation(model_spec(traffic={"mode": "Service"}), chosen=with_gateway()).settle()
+    simulation.change_spec(traffic={"mode": "Gateway"})
+    return simulation.settle()
+
+
 TOLD: tuple[Callable[[], Simulation], ...] = (
     first_start_from_a_branch,
     change_of_an_argument_with_two_replicas,
@@ -107,6 +119,8 @@ TOLD: tuple[Callable[[], Simulation], ...] = (
     download_into_a_claim,
     paused_through_a_change,
     off_and_on_again,
+    served_through_the_gateway_and_changed,
+    from_the_pods_to_the_gateway,
 )
 
 

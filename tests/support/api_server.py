@@ -351,6 +351,8 @@ def _with_defaults(raw: Object) -> Object:
                     container[probe].setdefault("successThreshold", 1)
     if raw["kind"] == "Service" and spec:
         raw["spec"] = {"clusterIP": "10.0.0.10", "sessionAffinity": "None", **spec}
+        if spec.get("type") == "ExternalName":  # as dropTypeDependentFields of the real one takes it back
+            del raw["spec"]["clusterIP"]
     if raw["kind"] == "PersistentVolumeClaim" and spec:
         raw["spec"] = {"volumeMode": "Filesystem", **spec}
     return raw

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nightshift.api import names
-from nightshift.api.config import AcceleratorProfile, EngineDefaults, OperatorConfig
+from nightshift.api.config import AcceleratorProfile, EngineDefaults, GatewayConfig, OperatorConfig
 from nightshift.api.resource import LLMDeployment, parse
 from nightshift.api.revision import RevisionSpec
 from nightshift.api.spec import Spec
@@ -44,6 +44,21 @@ def config(**changes: Any) -> OperatorConfig:
         },
     }
     return OperatorConfig(**(values | changes))
+
+
+def gateway(**changes: Any) -> GatewayConfig:
+    """A gateway in a namespace of its own."""
+    values: dict[str, Any] = {
+        "namespace": "nightshift-gateway",
+        "labels": {"app.kubernetes.io/component": "gateway"},
+        "service": "nightshift-gateway",
+    }
+    return GatewayConfig(**(values | changes))
+
+
+def with_gateway(**changes: Any) -> OperatorConfig:
+    """The same operator beside a gateway."""
+    return config(gateway=gateway(**changes))
 
 
 def body(
@@ -101,7 +116,7 @@ def revision(
     base = carried(wanted, previous, settings).model_copy(
         update={"model_revision": SHA, "image_digest": DIGEST} | resolved
     )
-    revision_hash, record = build("bot", wanted, base, settings)
+    revision_hash, record = build("ml", "bot", wanted, base, settings)
     parsed = parse_revision(
         {
             "apiVersion": "apps/v1",

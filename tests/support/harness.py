@@ -10,6 +10,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse_status
 from nightshift.api.status import Status
 from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.runtime import routes
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
@@ -73,6 +74,8 @@ class Harness:
         for api_version, kind in CHILD_KINDS:
             for raw in self.server.listed(api_version, kind, names.LABEL_DEPLOYMENT):
                 self.cache.put_child(kind, raw)
+        for raw in self.server.listed(routes.API_VERSION, routes.KIND, routes.SELECTOR):
+            self.cache.put_child(routes.KIND, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
         tender = Tender(self.engines, self.sidecars, self.clock)

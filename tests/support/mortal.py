@@ -15,6 +15,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.observed import ImageAnswer, image_key
 from nightshift.core.planning import Plan
+from nightshift.runtime import routes
 from nightshift.runtime.cache import Cache, owner_key
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
@@ -134,6 +135,8 @@ class Mortal(Simulation):
         for api_version, kind in CHILD_KINDS:
             for raw in self.server.listed(api_version, kind, names.LABEL_DEPLOYMENT):
                 self.cache.put_child(kind, raw)
+        for raw in self.server.listed(routes.API_VERSION, routes.KIND, routes.SELECTOR):
+            self.cache.put_child(routes.KIND, raw)
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
         kube = MortalKube(self)

@@ -16,7 +16,7 @@ from nightshift.api.resource import parse
 from nightshift.api.status import Status
 from nightshift.core.events import events
 from nightshift.core.observed import ImageAnswer, Observed, observe
-from nightshift.core.ownership import is_owned
+from nightshift.core.ownership import is_owned, is_route
 from nightshift.core.plan import plan
 from nightshift.core.planning import Delete, Plan
 from nightshift.core.status import status
@@ -125,7 +125,7 @@ class Simulation:
             self.applied[(applied["kind"], applied["metadata"]["name"])] = item.manifest
             self.cache.put_child(item.manifest["kind"], applied)
         for item_ in decided.delete:
-            where = Reference(item_.api_version, item_.kind, deployment.namespace, item_.name)
+            where = Reference(item_.api_version, item_.kind, item_.namespace or deployment.namespace, item_.name)
             if item_.evict:
                 self._evict(where, item_)
             elif self.server.get(where) is not None and self._current(where) == item_.resource_version:
@@ -142,7 +142,7 @@ class Simulation:
         """Whether the deployment owns an object, or a ReplicaSet of it the pod."""
         uid = self.body["metadata"]["uid"]
         sets = (item for item in self.server.of_kind("ReplicaSet") if is_owned(item, uid))
-        return is_owned(raw, uid) or any(is_owned(raw, item["metadata"]["uid"]) for item in sets)
+        return is_owned(raw, uid) or is_route(raw) or any(is_owned(raw, item["metadata"]["uid"]) for item in sets)
 
     def _evict(self, where: Reference, item: Delete) -> None:
         try:

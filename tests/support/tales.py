@@ -12,7 +12,7 @@ from nightshift.api.fetch import AdapterResolved, Failed, FetchOutcome, FetchRea
 from nightshift.core.facts import ImageNotFound, Known
 from nightshift.core.observed import ImageAnswer, image_key
 from tests.support.api_server import deployment_reference
-from tests.support.builders import HUB_MODEL, NOW, OTHER_DIGEST, SHA, config, digest_known, model_spec
+from tests.support.builders import HUB_MODEL, NOW, OTHER_DIGEST, SHA, config, digest_known, model_spec, with_gateway
 from tests.support.simulation import Simulation, with_accelerators
 from tests.support.world import usual_answer
 
@@ -257,6 +257,79 @@ def engine_with_adapters_that_starts_anew(begin: Begin) -> Simulation:
     return simulation.settle()
 
 
+def by_the_gateway_changed_and_deleted(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(replicas=2), chosen=with_gateway()).settle()
+    simulation.change_spec(engine={"args": ["--seed=1"]})
+    simulation.settle()
+    delete(simulation)
+    return simulation.settle()
+
+
+def by_the_gateway_deleted_and_made_again(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(), chosen=with_gateway()).settle()
+    body = simulation.body
+    delete(simulation)
+    simulation.settle()
+    simulation.server.create({key: value for key, value in body.items() if key != "status"})
+    return simulation.settle()
+
+
+def from_the_pods_to_the_gateway_and_back(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(replicas=2, traffic={"mode": "Service"}), chosen=with_gateway()).settle()
+    for traffic in ({}, {"mode": "Service"}, {"mode": "Gateway", "queue": {"maxRequests": 3}}):
+        simulation.change_spec(traffic=traffic)
+        simulation.settle()
+    return simulation
+
+
+def gateway_that_is_asked_for_before_there_is_one(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(traffic={"mode": "Gateway"})).settle()
+    simulation.say("administrator: installs the gateway")
+    simulation.change_config(gateway=with_gateway().gateway)
+    return simulation.settle()
+
+
+def gateway_that_is_taken_away(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(), chosen=with_gateway()).settle()
+    simulation.say("administrator: takes the gateway away, and its namespace")
+    for raw in simulation.server.of_kind("ConfigMap"):
+        simulation.server.remove(reference(raw))
+    simulation.change_config(gateway=None)
+    return simulation.settle()
+
+
+def off_and_on_by_the_gateway(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(replicas=2), chosen=with_gateway()).settle()
+    for replicas in (0, 1):
+        simulation.change_spec(replicas=replicas)
+        simulation.settle()
+    return simulation
+
+
+def adapters_by_the_gateway(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(adapters=[REFUNDS]), chosen=with_gateway()).settle()
+    simulation.change_spec(adapters=[{**REFUNDS, "revision": "v2"}])
+    return simulation.settle()
+
+
+def way_through_the_gateway_that_somebody_edits_and_deletes(begin: Begin) -> Simulation:
+    simulation = begin(model_spec(), chosen=with_gateway()).settle()
+    edits: tuple[tuple[str, Callable[[Object], Any]], ...] = (
+        ("ConfigMap", lambda raw: raw.update(data={"route.json": "{}"})),
+        ("Service", lambda raw: raw["spec"].update(selector={"app": "other"})),
+        ("NetworkPolicy", lambda raw: raw["spec"].update(ingress=[{}])),
+    )
+    for kind, edit in edits:
+        for raw in simulation.server.of_kind(kind):
+            simulation.server.change(reference(raw), edit)
+        simulation.settle()
+    for kind in ("ConfigMap", "Service"):
+        for raw in list(simulation.server.of_kind(kind)):
+            simulation.server.remove(reference(raw))
+        simulation.settle()
+    return simulation
+
+
 def delete(simulation: Simulation) -> None:
     """A person deletes the LLMDeployment; the garbage collector does the rest."""
     simulation.say("user: deletes it")
@@ -288,4 +361,12 @@ TALES: tuple[Callable[[Begin], Simulation], ...] = (
     adapters_that_come_change_and_go,
     adapters_of_which_one_is_missing_and_one_needs_a_higher_rank,
     engine_with_adapters_that_starts_anew,
+    by_the_gateway_changed_and_deleted,
+    by_the_gateway_deleted_and_made_again,
+    from_the_pods_to_the_gateway_and_back,
+    gateway_that_is_asked_for_before_there_is_one,
+    gateway_that_is_taken_away,
+    off_and_on_by_the_gateway,
+    adapters_by_the_gateway,
+    way_through_the_gateway_that_somebody_edits_and_deletes,
 )

@@ -8,6 +8,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 LABEL_REVISION = f"{GROUP}/revision"
+LABEL_NAMESPACE = f"{GROUP}/namespace"
+"""On what lies in the gateway's namespace: the namespace of the deployment that it is about."""
+
 LABEL_COMPONENT = "app.kubernetes.io/component"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "nightshift"
@@ -74,6 +77,11 @@ MAX_NAME_LENGTH = 40
 def revision_name(deployment: str, revision_hash: str) -> str:
     """Name of a revision's ControllerRevision and ReplicaSet."""
     return f"{deployment}-{revision_hash}"
+
+
+def route_name(namespace: str, deployment: str) -> str:
+    """Name of a deployment's route object in the gateway's namespace; a namespace's name has no dot."""
+    return f"{namespace}.{deployment}"
 
 
 def service_account_name(deployment: str) -> str:

@@ -21,7 +21,7 @@ MAX_WEIGHTED = 4
 
 Label = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 ObjectName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-ModelName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
+ModelName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 """A name that clients may call a model or an adapter by: nothing in it has a meaning in maps or commands."""
 
 Task = Literal["Chat", "Completion", "Embedding", "Rerank"]

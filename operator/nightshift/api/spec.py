@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from nightshift.api.adapters import MAX_ADAPTERS, AdapterSpec
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, list_map, rules
 from nightshift.api.overlay import PodTemplate
+from nightshift.api.traffic import TrafficSpec as TrafficSpec
 
 OWNED_FLAGS: dict[str, str] = {
     "--api-key": "carries a secret; access is decided by traffic.allowFrom",
@@ -272,28 +273,6 @@ class HardwareSpec(Model):
     )
 
 
-class TrafficSpec(Model):
-    """How requests reach the engines."""
-
-    mode: Literal["Service"] = Field(
-        default="Service",
-        description="Service: a Service of the deployment's name leads straight to the pods. No restart.",
-    )
-    allow_from: tuple[KubernetesObject, ...] | None = Field(
-        default=None,
-        max_length=32,
-        json_schema_extra=ATOMIC,
-        description="NetworkPolicy peers that may send requests; default: all pods of the namespace. No restart.",
-    )
-    drain_seconds: int = Field(
-        default=600,
-        ge=0,
-        le=86400,
-        description="Time that running requests get to finish when a pod is stopped (vLLM 0.18 and newer). "
-        "A change restarts the pods, one after another.",
-    )
-
-
 class RolloutSpec(Model):
     """How a new revision takes the place of the one that serves."""
 
@@ -333,10 +312,11 @@ class Spec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "!has(self.adapters) || size(self.adapters) == 0 || !has(self.traffic) || !has(self.traffic.allowFrom)",
-                "adapters and traffic.allowFrom exclude each other: whoever reaches an engine that takes adapters can "
-                "make it load any, so only the operator and the scrapers do until there is a gateway; remove one of "
-                "the two",
+                "!has(self.adapters) || size(self.adapters) == 0 || !has(self.traffic) || !has(self.traffic.mode) || "
+                "self.traffic.mode != 'Service'",
+                "adapters and traffic.mode Service exclude each other: whoever reaches an engine that takes adapters "
+                "can make it load any; set traffic.mode to Gateway, which lets through inference only, or remove the "
+                "adapters",
             ),
             (
                 "!has(self.adapters) || !has(self.model.servedName) || "
@@ -354,7 +334,7 @@ class Spec(Model):
         description="LoRA adapters of the model, loaded into every replica. Names, addresses and revisions change "
         "without a restart. The first adapter, and one of a higher rank than the engines were started for (16 at "
         "least), make a new revision, whose pods replace the old ones one after another; removing adapters makes none. "
-        "While there are adapters, only the operator and the configured scrapers reach the engines.",
+        "While there are adapters, only the gateway, the operator and the configured scrapers reach the engines.",
     )
     engine: EngineSpec = Field(default=EngineSpec(), description="The vLLM engine.")
     hardware: HardwareSpec | None = Field(

@@ -17,7 +17,7 @@ API_VERSION = "coordination.k8s.io/v1"
 KIND = "Lease"
 
 LABEL_WAKE = f"{names.GROUP}/wake"
-LABEL_NAMESPACE = f"{names.GROUP}/namespace"
+LABEL_NAMESPACE = names.LABEL_NAMESPACE
 SELECTOR = f"{LABEL_WAKE}=true"
 
 ANNOTATION_HELD = f"{names.GROUP}/held"

@@ -18,7 +18,7 @@ _LONGEST_EXCERPT = 300
 
 CONDITION = "AdaptersReady"
 
-_CLOSED = "Until there is a gateway only the operator and the scrapers reach the engines."
+_CLOSED = " Until there is a gateway only the operator and the scrapers reach the engines."
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def viewed(
     target: str | None,
     replicas: int,
     observed: Observed,
+    called: tuple[str, ...],
 ) -> AdapterView:
     """What is told of one adapter.
 
@@ -52,18 +53,21 @@ def viewed(
         target: The revision that is to serve; None where it cannot be named yet.
         replicas: As the spec asks for.
         observed: The pods, and what engines and sidecars told.
+        called: All names that an engine must know it by.
     """
     if pin is None:
         return AdapterView(wanted.name, None, 0, _unresolved(wanted, cause), done=False)
-    holding = sum(pod.ready and _holds(pod, pin, observed) for pod in observed.engine_pods())
+    holding = sum(pod.ready and _holds(pod, pin, called, observed) for pod in observed.engine_pods())
     if cause is not None:
         return AdapterView(wanted.name, pin.sha, holding, cause, done=False)
     ready = [pod for pod in observed.engine_pods(target) if pod.ready] if target is not None else []
-    serving = [pod for pod in ready if _holds(pod, pin, observed)]
+    serving = [pod for pod in ready if _holds(pod, pin, called, observed)]
     if target is not None and len(serving) == len(ready) and len(serving) >= replicas:
         return AdapterView(wanted.name, pin.sha, holding, _loaded(pin, len(serving), replicas), done=True)
     pods = observed.engine_pods(target) if target is not None else ()
-    return AdapterView(wanted.name, pin.sha, holding, _lacking(pin, pods, observed, holding, replicas), done=False)
+    return AdapterView(
+        wanted.name, pin.sha, holding, _lacking(pin, called, pods, observed, holding, replicas), done=False
+    )
 
 
 def status_of(views: tuple[AdapterView, ...]) -> tuple[AdapterStatus, ...] | None:
@@ -89,10 +93,10 @@ def outstanding(views: tuple[AdapterView, ...]) -> Cause | None:
     return next((cause for cause in open_ if cause.definite), open_[0] if open_ else None)
 
 
-def condition(views: tuple[AdapterView, ...], *, takes_adapters: bool) -> Verdict | None:
-    """The condition AdaptersReady; none where there are neither adapters nor engines that take any."""
+def condition(views: tuple[AdapterView, ...], *, takes_adapters: bool, gateway: bool) -> Verdict | None:
+    """The condition AdaptersReady; none where there are neither adapters nor engines that are closed for their sake."""
     if not views:
-        if not takes_adapters:
+        if gateway or not takes_adapters:
             return None
         message = (
             "No adapters are asked for. The engines still take some, so only the operator and the scrapers reach them "
@@ -102,15 +106,15 @@ def condition(views: tuple[AdapterView, ...], *, takes_adapters: bool) -> Verdic
     served = sum(view.done for view in views)
     cause = outstanding(views)
     if cause is None:
-        message = f"{served} of {len(views)} adapters are served by every replica. {_CLOSED}"
+        message = f"{served} of {len(views)} adapters are served by every replica.{'' if gateway else _CLOSED}"
         return Verdict(type=CONDITION, status="True", reason="Loaded", message=message)
     message = f"{cause.message} {served} of {len(views)} adapters are served by every replica."
     return Verdict(type=CONDITION, status="False", reason=cause.reason, message=message)
 
 
-def _holds(pod: PodFacts, pin: AdapterPin, observed: Observed) -> bool:
+def _holds(pod: PodFacts, pin: AdapterPin, called: tuple[str, ...], observed: Observed) -> bool:
     sight = observed.adapters.get(pod.name)
-    return sight is not None and sight.holds(pin.name, pin.sha)
+    return sight is not None and all(sight.holds(name, pin.sha) for name in called)
 
 
 def _unresolved(wanted: AdapterSpec, cause: Cause | None) -> Cause:
@@ -124,17 +128,25 @@ def _loaded(pin: AdapterPin, serving: int, replicas: int) -> Cause:
     return Cause("Loaded", f"{serving} of {replicas} replicas serve commit {pin.sha[:12]}.", definite=False)
 
 
-def _lacking(pin: AdapterPin, pods: tuple[PodFacts, ...], observed: Observed, holding: int, replicas: int) -> Cause:
+def _lacking(
+    pin: AdapterPin,
+    called: tuple[str, ...],
+    pods: tuple[PodFacts, ...],
+    observed: Observed,
+    holding: int,
+    replicas: int,
+) -> Cause:
     """What the first replica that lacks it says, one that fails before those that are under way."""
     under_way = None
     for pod in pods:
         sight = observed.adapters.get(pod.name)
-        if sight is None or sight.holds(pin.name, pin.sha):
+        if sight is None or _holds(pod, pin, called, observed):
             continue
-        state, refusal = sight.state(pin.sha), sight.refusal(pin.name, pin.sha)
+        state, refusals = sight.state(pin.sha), (sight.refusal(name, pin.sha) for name in called)
         if state is not None and state.phase == "Failed":
             return _not_fetched(pin, state)
-        if refusal is not None and refusal.final:
+        refusal = next((item for item in refusals if item is not None and item.final), None)
+        if refusal is not None:
             return _not_loaded(pin, pod, refusal)
         fetching = state is None or state.phase == "Fetching"
         under_way = under_way or ("FetchingAdapter" if fetching else "LoadingAdapter", pod.name)

@@ -14,6 +14,7 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.fetch import AdapterResolved
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
+from nightshift.core.access import traffic_mode
 from nightshift.core.adapter_files import DEFAULT_RANK, RANKS, bucket
 from nightshift.core.adapter_sight import NamedAdapter, TendAdapters
 from nightshift.core.adapter_views import AdapterView, viewed
@@ -21,6 +22,7 @@ from nightshift.core.cause import Cause
 from nightshift.core.causes import job_cause
 from nightshift.core.fetch_jobs import RETRY_SECONDS, dropped, retry_job
 from nightshift.core.model_uri import HubModel, parse_model_uri
+from nightshift.core.naming import adapter_names
 from nightshift.core.objects import deletion
 from nightshift.core.observed import JobFacts, Observed, engine_start
 from nightshift.core.pins import pin_name
@@ -125,8 +127,12 @@ def with_adapters(
         now: The present moment (UTC).
     """
     found = entries(deployment, observed, config, now)
+    gateway = config.gateway if traffic_mode(deployment, config) == "Gateway" else None
+    called = {entry.wanted.name: adapter_names(deployment, entry.wanted.name, gateway) for entry in found}
     tended = replace(
-        plan, tends=_tends(deployment, found, observed), adapters=_views(plan, deployment, found, observed)
+        plan,
+        tends=_tends(deployment, found, called, observed),
+        adapters=_views(plan, deployment, found, called, observed),
     )
     if deployment.spec.paused:
         return tended
@@ -188,7 +194,9 @@ def _template(replica_set: Mapping[str, Any]) -> Mapping[str, Any]:
     return spec
 
 
-def _tends(deployment: LLMDeployment, found: tuple[Entry, ...], observed: Observed) -> tuple[TendAdapters, ...]:
+def _tends(
+    deployment: LLMDeployment, found: tuple[Entry, ...], called: Mapping[str, tuple[str, ...]], observed: Observed
+) -> tuple[TendAdapters, ...]:
     """What every engine that takes adapters should hold. Only pods of our ReplicaSets: anybody can set a label."""
     owners = {raw["metadata"].get("uid") for (kind, _), raw in observed.live.items() if kind == "ReplicaSet"}
     ranks = {item.hash: item.resolved.lora_rank for item in observed.revisions}
@@ -197,24 +205,29 @@ def _tends(deployment: LLMDeployment, found: tuple[Entry, ...], observed: Observ
         rank, start = ranks.get(pod.revision or ""), engine_start(pod)
         if rank is None or start is None or not pod.ip or pod.owner not in owners:
             continue
-        wanted = tuple(_named(entry) for entry in found if (entry.bucket or rank + 1) <= rank)
-        known = {item.name for item in wanted}
-        untouched = frozenset(entry.wanted.name for entry in found if entry.wanted.name not in known)
+        fitting = [entry for entry in found if (entry.bucket or rank + 1) <= rank]
+        wanted = tuple(_named(entry, name) for entry in fitting for name in called[entry.wanted.name])
+        others = (entry.wanted.name for entry in found if entry not in fitting)
+        untouched = frozenset(name for other in others for name in called[other])
         tends.append(
             TendAdapters(pod.name, pod.ip, start, pod.ready, wanted, untouched, restoring=deployment.spec.paused)
         )
     return tuple(tends)
 
 
-def _named(entry: Entry) -> NamedAdapter:
+def _named(entry: Entry, name: str) -> NamedAdapter:
     assert entry.pin is not None  # noqa: S101 - an entry with a bucket has one
     model = parse_model_uri(entry.pin.uri)
     assert isinstance(model, HubModel)  # noqa: S101 - the contract takes hf:// only
-    return NamedAdapter(entry.pin.name, model.repository, entry.pin.sha)
+    return NamedAdapter(name, model.repository, entry.pin.sha)
 
 
 def _views(
-    plan: Plan, deployment: LLMDeployment, found: tuple[Entry, ...], observed: Observed
+    plan: Plan,
+    deployment: LLMDeployment,
+    found: tuple[Entry, ...],
+    called: Mapping[str, tuple[str, ...]],
+    observed: Observed,
 ) -> tuple[AdapterView, ...]:
-    target = plan.target.hash if plan.target is not None else None
-    return tuple(viewed(e.wanted, e.pin, e.cause, target, deployment.spec.replicas, observed) for e in found)
+    target, replicas = plan.target.hash if plan.target is not None else None, deployment.spec.replicas
+    return tuple(viewed(e.wanted, e.pin, e.cause, target, replicas, observed, called[e.wanted.name]) for e in found)

@@ -295,6 +295,17 @@ def refused_object(kind: str, name: str, message: str) -> Cause:
     return Cause("ObjectRefused", f"The API server refuses {kind} {name}: {said}. {remedy}", definite=True)
 
 
+def refused_route(name: str, namespace: str, message: str) -> Cause:
+    """The API server does not let the gateway be told of a deployment, as it says."""
+    return Cause(
+        "RouteRefused",
+        f"The gateway cannot be told of this deployment: the API server refuses route {name} in namespace {namespace}: "
+        f"{message.rstrip('.')}. What the gateway knows already goes on. An administrator has to see that the "
+        "namespace exists and that the operator may write ConfigMaps there, as the chart sets it up.",
+        definite=True,
+    )
+
+
 def refused_enlargement(name: str, message: str) -> Cause:
     """The API server refuses to change a cache claim that exists, as it says."""
     return Cause(

@@ -25,7 +25,6 @@ from nightshift.core.revisions import Revision, revision_spec
 
 Manifest = dict[str, Any]
 
-SERVICE_PORT = 80
 JOB_RETRIES = 2
 JOB_KEEP_SECONDS = 3600
 INSPECT_SECONDS = 120
@@ -33,7 +32,8 @@ INSPECT_SECONDS = 120
 _PLACEMENT = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
 
 
-def _metadata(owner: LLMDeployment, name: str, labels: Mapping[str, str]) -> Manifest:
+def own_metadata(owner: LLMDeployment, name: str, labels: Mapping[str, str]) -> Manifest:
+    """Metadata of an object in the deployment's namespace, which goes when the deployment does."""
     return {
         "name": name,
         "namespace": owner.namespace,
@@ -51,18 +51,14 @@ def _metadata(owner: LLMDeployment, name: str, labels: Mapping[str, str]) -> Man
     }
 
 
-def _selector(deployment: str) -> dict[str, str]:
+def engine_selector(deployment: str) -> dict[str, str]:
+    """Labels by which the engine pods of a deployment are selected."""
     return {names.LABEL_DEPLOYMENT: deployment, names.LABEL_COMPONENT: names.COMPONENT_ENGINE}
 
 
 def selector_text(deployment: str) -> str:
     """The label selector of the engine pods, as /scale wants it."""
-    return ",".join(f"{key}={value}" for key, value in sorted(_selector(deployment).items()))
-
-
-def url(owner: LLMDeployment, config: OperatorConfig) -> str:
-    """Base URL of the deployment's OpenAI-compatible API."""
-    return f"http://{owner.name}.{owner.namespace}.svc.{config.cluster_domain}/v1"
+    return ",".join(f"{key}={value}" for key, value in sorted(engine_selector(deployment).items()))
 
 
 def service_account(owner: LLMDeployment) -> Manifest:
@@ -70,22 +66,8 @@ def service_account(owner: LLMDeployment) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": _metadata(owner, names.service_account_name(owner.name), names.deployment_labels(owner.name)),
+        "metadata": own_metadata(owner, names.service_account_name(owner.name), names.deployment_labels(owner.name)),
         "automountServiceAccountToken": False,
-    }
-
-
-def service(owner: LLMDeployment) -> Manifest:
-    """The Service that leads straight to the engine pods (traffic.mode Service)."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": _selector(owner.name),
-            "ports": [{"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}],
-        },
     }
 
 
@@ -94,51 +76,11 @@ def disruption_budget(owner: LLMDeployment) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
+        "metadata": own_metadata(owner, owner.name, names.deployment_labels(owner.name)),
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": _selector(owner.name)},
-        },
-    }
-
-
-def network_policy(owner: LLMDeployment, config: OperatorConfig, *, takes_adapters: bool = False) -> Manifest:
-    """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides.
-
-    It selects the pods of the deployment's Jobs too; they serve nothing, so nobody reaches anything there.
-
-    Args:
-        owner: The deployment.
-        config: Who operator and scrapers are.
-        takes_adapters: Some engines load any adapter that they are told to. Who reaches such an engine could make it
-            read any file of its pod as an adapter, so clients do not.
-    """
-    closed = takes_adapters or bool(owner.spec.adapters)
-    allowed = () if closed else owner.spec.traffic.allow_from
-    clients: list[Any] = [{"podSelector": {}}] if allowed is None else list(allowed)
-    operator = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.namespace}},
-        "podSelector": {"matchLabels": dict(config.operator_labels)},
-    }
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _metadata(owner, owner.name, names.deployment_labels(owner.name)),
-        "spec": {
-            "podSelector": {"matchLabels": {names.LABEL_DEPLOYMENT: owner.name}},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {
-                    "from": [operator, *config.scrapers, *clients],
-                    "ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}],
-                },
-                *(
-                    [{"from": [operator], "ports": [{"port": names.ADAPTERS_PORT, "protocol": "TCP"}]}]
-                    if closed
-                    else []
-                ),
-            ],
+            "selector": {"matchLabels": engine_selector(owner.name)},
         },
     }
 
@@ -151,7 +93,7 @@ def cache_claim(owner: LLMDeployment, cache: ModelCache, annotations: Mapping[st
     }
     if cache.storage_class_name is not None:
         spec["storageClassName"] = cache.storage_class_name
-    metadata = _metadata(owner, names.claim_name(owner.name), names.deployment_labels(owner.name))
+    metadata = own_metadata(owner, names.claim_name(owner.name), names.deployment_labels(owner.name))
     if annotations:
         metadata["annotations"] = dict(annotations)
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
@@ -164,7 +106,7 @@ def controller_revision(
     record: RevisionRecord,
 ) -> Manifest:
     """A revision as stored: its inputs and its rendered pod template."""
-    metadata = _metadata(
+    metadata = own_metadata(
         owner,
         names.revision_name(owner.name, revision_hash),
         {**names.deployment_labels(owner.name), names.LABEL_REVISION: revision_hash},
@@ -200,7 +142,7 @@ def replica_set(owner: LLMDeployment, revision: Revision, replicas: int) -> Mani
     return {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
-        "metadata": _metadata(owner, names.revision_name(owner.name, revision.hash), labels),
+        "metadata": own_metadata(owner, names.revision_name(owner.name, revision.hash), labels),
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }
 
@@ -222,7 +164,7 @@ def _job(
     placement: Mapping[str, Any],
 ) -> Manifest:
     labels = names.component_labels(owner.name, component)
-    metadata = _metadata(owner, "", labels)
+    metadata = own_metadata(owner, "", labels)
     metadata["annotations"] = dict(annotations)
     return {
         "apiVersion": "batch/v1",
@@ -302,7 +244,7 @@ def adapter_pin(owner: LLMDeployment, pin: AdapterPin) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": _metadata(owner, name, names.component_labels(owner.name, names.COMPONENT_ADAPTER)),
+        "metadata": own_metadata(owner, name, names.component_labels(owner.name, names.COMPONENT_ADAPTER)),
         "revision": 1,
         "data": pin.to_json(),
     }

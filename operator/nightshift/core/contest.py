@@ -21,7 +21,7 @@ FORGET_SECONDS = 3600.0
 """After so long without a correction the quarrel is over."""
 
 _NAMED_FIELDS = 5
-_SERVING = frozenset({"ReplicaSet", "Service"})
+_SERVING = frozenset({"ConfigMap", "ReplicaSet", "Service"})
 """Kinds without which nothing serves, or nobody finds what serves."""
 
 

@@ -4,6 +4,7 @@ One reviewed table decides what a version understands; versions newer than the t
 Sources: vLLM's own command-line help, Dockerfiles and source of the versions named in each row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -18,6 +19,10 @@ CACHE_DIRECTORY = "/cache"
 LORAS_IN_BATCH = 4
 """Adapters whose requests one step of the engine may mix (--max-loras). vLLM's default of 1 lets requests of different
 adapters wait for each other; each more costs memory for one adapter of the largest rank."""
+
+LORAS_IN_MEMORY = 2 * MAX_ADAPTERS
+"""Adapters that an engine keeps at hand (--max-cpu-loras): each under its own name and under that of the shared
+address, which are two for vLLM. What does not find room is read from the disk again when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,20 @@ def traits(version: str) -> EngineTraits:
 
 
 def arguments(
-    spec: RevisionSpec, resolved: Resolved, served_name: str, model_path: str, tensor_parallel: int
+    spec: RevisionSpec, resolved: Resolved, served_names: Sequence[str], model_path: str, tensor_parallel: int
 ) -> list[str]:
-    """vLLM's arguments: what Nightshift owns first, the user's own after them."""
+    """vLLM's arguments: what Nightshift owns first, the user's own after them.
+
+    Args:
+        spec: What the user wrote.
+        resolved: What it came to.
+        served_names: What clients may call the model; the first one stands in answers and metrics.
+        model_path: Where its files are.
+        tensor_parallel: Accelerators that share it.
+    """
     has = traits(resolved.engine_version)
     owned = [model_path] if has.positional_model else ["--model", model_path]
-    owned += ["--served-model-name", served_name, "--host", "0.0.0.0", "--port", str(ENGINE_PORT)]  # noqa: S104
+    owned += ["--served-model-name", *served_names, "--host", "0.0.0.0", "--port", str(ENGINE_PORT)]  # noqa: S104
     if tensor_parallel > 1:
         owned += ["--tensor-parallel-size", str(tensor_parallel)]
     if spec.model.quantization:
@@ -59,7 +72,7 @@ def arguments(
         owned += ["--shutdown-timeout", str(spec.drain_seconds)]
     if resolved.lora_rank is not None:
         owned += ["--enable-lora", "--max-lora-rank", str(resolved.lora_rank)]
-        owned += ["--max-loras", str(LORAS_IN_BATCH), "--max-cpu-loras", str(MAX_ADAPTERS)]
+        owned += ["--max-loras", str(LORAS_IN_BATCH), "--max-cpu-loras", str(LORAS_IN_MEMORY)]
     return owned + list(spec.engine.args)
 
 

@@ -7,7 +7,7 @@ from nightshift.core import children
 from nightshift.core.additions import additions
 from nightshift.core.canonical import difference, short_hash
 from nightshift.core.cause import Cause
-from nightshift.core.causes import refused_enlargement, refused_object
+from nightshift.core.causes import refused_enlargement, refused_object, refused_route
 from nightshift.core.observed import Observed
 from nightshift.core.ownership import is_orphan
 from nightshift.core.planning import Apply, Delete
@@ -51,4 +51,6 @@ def refused(item: Apply, message: str) -> Cause:
     kind, name = item.manifest["kind"], item.manifest["metadata"]["name"]
     if kind == "PersistentVolumeClaim" and not item.create:
         return refused_enlargement(name, message)
+    if kind == "ConfigMap":
+        return refused_route(name, item.manifest["metadata"]["namespace"], message)
     return refused_object(kind, name, message)

@@ -12,7 +12,7 @@ from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
 from nightshift.core.object_events import EventsAnswer
-from nightshift.core.ownership import is_orphan, is_owned
+from nightshift.core.ownership import is_orphan, is_owned, is_route
 from nightshift.core.pins import StoredPin, parse_pin
 from nightshift.core.revisions import Revision, parse_revision
 from nightshift.core.stray import strays
@@ -318,6 +318,10 @@ def job_facts(raw: Mapping[str, Any]) -> JobFacts:
     )
 
 
+def _counts(kind: str, raw: Mapping[str, Any], uid: str) -> bool:
+    return kind == "Pod" or is_owned(raw, uid) or is_orphan(raw) or is_route(raw)
+
+
 def observe(
     uid: str,
     objects: Mapping[ObjectKey, Mapping[str, Any]],
@@ -330,10 +334,11 @@ def observe(
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
-    Pods are owned by ReplicaSets and Jobs, so they are taken by their label. What bears our marks and lost its
+    Pods are owned by ReplicaSets and Jobs, so they are taken by their label, and so are route objects, which lie in
+    another namespace. What bears our marks and lost its
     owner counts too, and is given one by the plan.
     """
-    owned = {key: raw for key, raw in objects.items() if key[0] == "Pod" or is_owned(raw, uid) or is_orphan(raw)}
+    owned = {key: raw for key, raw in objects.items() if _counts(key[0], raw, uid)}
 
     def of(kind: str) -> list[Mapping[str, Any]]:
         return [raw for key, raw in sorted(owned.items()) if key[0] == kind]

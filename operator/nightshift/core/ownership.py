@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nightshift.api import names
+from nightshift.api.route import LABEL_ROUTE
 from nightshift.core.pins import parse_pin
 from nightshift.core.revisions import parse_revision
 
@@ -12,6 +13,20 @@ def is_owned(raw: Mapping[str, Any], uid: str) -> bool:
     """Whether the LLMDeployment with this uid controls the object."""
     owners = raw["metadata"].get("ownerReferences") or ()
     return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
+
+
+def is_route(raw: Mapping[str, Any]) -> bool:
+    """Whether an object is a route of our making. It lies in the gateway's namespace, so it can have no owner."""
+    labels = raw["metadata"].get("labels") or {}
+    marks = {LABEL_ROUTE: "true", names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    return raw.get("kind") == "ConfigMap" and marks.items() <= labels.items()
+
+
+def route_key(raw: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Namespace and name of the deployment that a route object is of, by its labels."""
+    labels = raw["metadata"].get("labels") or {}
+    namespace, name = labels.get(names.LABEL_NAMESPACE), labels.get(names.LABEL_DEPLOYMENT)
+    return (namespace, name) if namespace and name else None
 
 
 _ADOPTABLE = frozenset(

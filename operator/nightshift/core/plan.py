@@ -6,11 +6,9 @@ from datetime import datetime
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
-from nightshift.core.adapters import takes_adapters, with_adapters
+from nightshift.core.adapters import with_adapters
 from nightshift.core.adoption import adopted_revisions
 from nightshift.core.cache_claim import claim_changes, enlargement
-from nightshift.core.canonical import difference
-from nightshift.core.causes import Cause
 from nightshift.core.changed import template_dated
 from nightshift.core.course import Course, noted, stored
 from nightshift.core.download import Supply, missing_beside, supply
@@ -23,6 +21,7 @@ from nightshift.core.planning import Apply, Plan, sooner
 from nightshift.core.questions import engine_log_requests, event_requests
 from nightshift.core.serving import serve
 from nightshift.core.target import New, Waiting, choose
+from nightshift.core.traffic import access_objects, rewired, with_traffic
 
 
 def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:
@@ -37,7 +36,7 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
     if deployment.deleting:
         return Plan()
     base = with_adapters(_decided(deployment, observed, config, now), deployment, observed, config, now)
-    decided = with_engines(base, deployment, observed, now)
+    decided = with_traffic(with_engines(base, deployment, observed, now), deployment, observed, config)
     questions, wait = event_requests(observed, now)
     return replace(decided, requests=(*decided.requests, *questions), requeue_after=sooner(decided.requeue_after, wait))
 
@@ -96,21 +95,8 @@ def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfi
         changed=told_while_paused(deployment, revision, observed) if revision is not None else None,
         requests=engine_log_requests(observed),
         notes=("Paused: nothing is changed until spec.paused is false.",),
-        blocker=_rewired(deployment, observed),
+        blocker=rewired(deployment, observed, config),
     )
-
-
-def _rewired(deployment: LLMDeployment, observed: Observed) -> Cause | None:
-    """A Service that leads elsewhere while nothing may be set back."""
-    live = observed.live.get(("Service", deployment.name))
-    where = difference({"spec": children.service(deployment)["spec"]}, live) if live else None
-    if where is None:
-        return None
-    message = (
-        f"Service {deployment.name} was changed at {where}, so it may not lead to the replicas, and spec.paused keeps "
-        "Nightshift from setting it back. Undo the change, or set spec.paused to false."
-    )
-    return Cause("ServiceChanged", message, definite=True)
 
 
 def _kept(deployment: LLMDeployment, observed: Observed, now: datetime) -> tuple[Apply, ...]:
@@ -130,7 +116,6 @@ def _kept(deployment: LLMDeployment, observed: Observed, now: datetime) -> tuple
 def _access(deployment: LLMDeployment, observed: Observed, config: OperatorConfig) -> list[children.Manifest]:
     return [
         children.service_account(deployment),
-        children.network_policy(deployment, config, takes_adapters=takes_adapters(observed)),
-        children.service(deployment),
+        *access_objects(deployment, observed, config),
         children.disruption_budget(deployment),
     ]

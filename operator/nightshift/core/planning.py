@@ -39,6 +39,8 @@ class Delete:
     """For a pod: by the eviction API, so that its PodDisruptionBudget decides; only the uid is a precondition."""
     event: str | None = None
     """Reason of the Event that tells of it once it is done, where one does."""
+    namespace: str | None = None
+    """Where it is not the deployment's."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Plan:
     """How many of the ready engines hang."""
     changed: str | None = None
     """What is told of a replica that is not as its revision stores it."""
+    unrouted: str | None = None
+    """What keeps requests from getting where they should by the gateway, as a sentence; None: nothing."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
     announcements: tuple[EventNote, ...] = ()

@@ -135,7 +135,7 @@ def _adapters_container(spec: RevisionSpec, resolved: Resolved, config: Operator
 
 
 def _engine_container(
-    served_name: str, spec: RevisionSpec, resolved: Resolved, profile: AcceleratorProfile
+    served_names: tuple[str, ...], spec: RevisionSpec, resolved: Resolved, profile: AcceleratorProfile
 ) -> dict[str, Any]:
     overlay = spec.pod_template or PodTemplate()
     requests, limits = dict(profile.requests), dict(profile.limits)
@@ -152,7 +152,7 @@ def _engine_container(
     return {
         "name": names.ENGINE_CONTAINER,
         "image": image_reference(resolved),
-        "args": engine.arguments(spec, resolved, served_name, path, tensor_parallel),
+        "args": engine.arguments(spec, resolved, served_names, path, tensor_parallel),
         "env": list(environment.values()),
         "ports": [{"name": "http", "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         "resources": {key: value for key, value in (("requests", requests), ("limits", limits)) if value},
@@ -175,12 +175,21 @@ def _engine_container(
     }
 
 
+def served_names(namespace: str, deployment: str, spec: RevisionSpec) -> tuple[str, ...]:
+    """What clients may call the model: its served name, and the name that the gateway's shared address knows it by.
+
+    Worked example: bot and ml/bot.
+    """
+    return tuple(dict.fromkeys((spec.model.served_name or deployment, f"{namespace}/{deployment}")))
+
+
 def pod_template(
-    deployment: str, revision: str, spec: RevisionSpec, resolved: Resolved, config: OperatorConfig
+    namespace: str, deployment: str, revision: str, spec: RevisionSpec, resolved: Resolved, config: OperatorConfig
 ) -> dict[str, Any]:
     """Render the pod template of a revision.
 
     Args:
+        namespace: Of the LLMDeployment.
         deployment: Name of the LLMDeployment.
         revision: Hash of the revision.
         spec: What the user wrote.
@@ -189,7 +198,6 @@ def pod_template(
     """
     profile = config.accelerators[resolved.accelerator]
     overlay = spec.pod_template or PodTemplate()
-    served_name = spec.model.served_name or deployment
     initial = []
     if downloads_in_pod(spec):
         mounts = [{"name": "models", "mountPath": engine.MODELS_DIRECTORY}]
@@ -208,7 +216,7 @@ def pod_template(
         "terminationGracePeriodSeconds": spec.drain_seconds + PRE_STOP_SECONDS + 15,
         "initContainers": initial,
         "containers": [
-            _engine_container(served_name, spec, resolved, profile),
+            _engine_container(served_names(namespace, deployment, spec), spec, resolved, profile),
             *overlay.sidecars,
         ],
         "volumes": [

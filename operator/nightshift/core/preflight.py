@@ -202,7 +202,7 @@ def _job(
     deployment: LLMDeployment, wanted: RevisionSpec, resolved: Resolved, config: OperatorConfig
 ) -> children.Manifest:
     if isinstance(parse_model_uri(wanted.model.uri), ClaimModel):
-        _, record = build(deployment.name, wanted, resolved, config)
+        _, record = build(deployment.namespace, deployment.name, wanted, resolved, config)
         return children.inspect_job(deployment, wanted, config, record.pod_template["spec"])
     return children.resolve_job(deployment, wanted, config, resolved.model_revision)
 

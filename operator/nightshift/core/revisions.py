@@ -194,20 +194,24 @@ def _request(spec: RevisionSpec) -> tuple[str, str]:
 
 
 def build(
+    namespace: str,
     deployment: str,
     wanted: RevisionSpec,
     resolved: Resolved,
     config: OperatorConfig,
     facts: ModelFacts | None = None,
 ) -> tuple[str, RevisionRecord]:
-    """Make a new revision: its hash and what is stored of it. What is known of the model is no part of the hash."""
+    """Make a new revision: its hash and what is stored of it.
+
+    What is known of the model is no part of the hash, nor is the namespace.
+    """
     inputs = RevisionInputs(
         spec=wanted.to_sparse_json(),
         resolved=resolved,
         profile=config.accelerators[resolved.accelerator].to_json(),
     )
     revision_hash = short_hash(inputs.to_json())
-    template = pod_template(deployment, revision_hash, wanted, resolved, config)
+    template = pod_template(namespace, deployment, revision_hash, wanted, resolved, config)
     return revision_hash, RevisionRecord(inputs=inputs, pod_template=template, facts=facts)
 
 

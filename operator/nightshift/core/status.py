@@ -7,7 +7,7 @@ from nightshift.api.conditions import Condition, Verdict, merge
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Status
-from nightshift.core import adapter_views, children
+from nightshift.core import access, adapter_views, children
 from nightshift.core.adapters import takes_adapters
 from nightshift.core.capacity import fit_status
 from nightshift.core.causes import Cause, revision_cause
@@ -23,7 +23,7 @@ def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: Op
     """The status of a deployment after a plan was carried out."""
     previous = deployment.status
     serving = _serving(observed, plan)
-    verdicts = _verdicts(deployment, observed, plan)
+    verdicts = _verdicts(deployment, observed, plan, gateway=access.traffic_mode(deployment, config) == "Gateway")
     conditions = merge(previous.conditions, verdicts, deployment.generation, now)
     target = plan.target
     return Status(
@@ -32,7 +32,7 @@ def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: Op
         replicas=len(observed.engine_pods()),
         ready_replicas=observed.ready(),
         selector=children.selector_text(deployment.name),
-        url=children.url(deployment, config),
+        url=access.url(deployment, config),
         version=serving.resolved.engine_version if serving else None,
         revision=serving.hash if serving else None,
         target_revision=target.hash if target else None,
@@ -99,7 +99,7 @@ def _effective(revision: Revision) -> EffectiveStatus:
     )
 
 
-def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list[Verdict]:
+def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan, *, gateway: bool) -> list[Verdict]:
     serving = _complete(deployment, observed, plan)
     wanting = adapter_views.outstanding(plan.adapters) if serving else None
     cause = _cause(observed, plan) or (wanting if wanting is not None and wanting.definite else None)
@@ -108,7 +108,7 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan) -> list
     stalled = not complete and cause is not None and cause.definite
     paused = deployment.spec.paused
     reconciling = not complete and not stalled and not paused
-    adapters = adapter_views.condition(plan.adapters, takes_adapters=takes_adapters(observed))
+    adapters = adapter_views.condition(plan.adapters, takes_adapters=takes_adapters(observed), gateway=gateway)
     return [
         ready,
         _available(observed, plan),
@@ -159,7 +159,7 @@ def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool
         return False
     if plan.hanging is not None or plan.changed is not None:
         return False
-    if ("Service", deployment.name) not in observed.live:
+    if ("Service", deployment.name) not in observed.live or plan.unrouted is not None:
         return False
     serving = observed.ready(target.hash) >= wanted
     others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
@@ -204,6 +204,8 @@ def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tup
     others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
     if others:
         return "ReplacingRevision", f"{count}; {len(others)} of other revisions are still there."
+    if plan.unrouted is not None and observed.ready(target.hash) == wanted:
+        return "Routing", f"{count}. {plan.unrouted}"
     return "Scaling", f"{count}."
 
 

@@ -159,7 +159,7 @@ def _revision(
     config: OperatorConfig,
     facts: ModelFacts | None,
 ) -> Revision:
-    revision_hash, record = build(deployment.name, wanted, resolved, config, facts)
+    revision_hash, record = build(deployment.namespace, deployment.name, wanted, resolved, config, facts)
     last = newest(observed.revisions)
     number = last.number + 1 if last else 1
     manifest = children.controller_revision(deployment, revision_hash, number, record)

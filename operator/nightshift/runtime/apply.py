@@ -11,7 +11,7 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.core.causes import Cause, name_taken, still_leaving
 from nightshift.core.exchange import not_evicted
 from nightshift.core.objects import refused
-from nightshift.core.ownership import is_left_over, is_owned
+from nightshift.core.ownership import is_left_over, is_owned, is_route
 from nightshift.core.planning import Apply, Delete, Plan
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.telemetry import WRITES
@@ -83,7 +83,7 @@ async def _create(manifest: Object, deployment: LLMDeployment, kube: Kube) -> Ob
         if existing is None:
             raise
     kind, name = manifest["kind"], manifest["metadata"]["name"]
-    if not is_owned(existing, deployment.uid):
+    if not (is_owned(existing, deployment.uid) or is_route(existing)):
         return still_leaving(kind, name) if is_left_over(existing, deployment.name) else name_taken(kind, name)
     return await kube.apply(_with_uid(manifest, existing), names.FIELD_MANAGER)
 
@@ -103,7 +103,7 @@ def _with_uid(manifest: Object, known: Mapping[str, Any]) -> Object:
 
 async def _delete(item: Delete, deployment: LLMDeployment, kube: Kube, cache: Cache) -> None:
     """Delete an object. One that is gone is forgotten: a watch that began after it went never tells of it."""
-    where = Reference(item.api_version, item.kind, deployment.namespace, item.name)
+    where = Reference(item.api_version, item.kind, item.namespace or deployment.namespace, item.name)
     if not await kube.delete(where, item.uid, item.resource_version, item.grace_seconds):
         cache.forget_child((deployment.namespace, deployment.name), (item.kind, item.name), item.uid)
     WRITES.labels(kind=item.kind, verb="delete").inc()

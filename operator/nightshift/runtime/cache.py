@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from nightshift.api import names
 from nightshift.core.kept import kept
 from nightshift.core.observed import ObjectKey
+from nightshift.core.ownership import route_key
 
 Key: TypeAlias = tuple[str, str]
 """Namespace and name of an LLMDeployment."""
@@ -23,7 +24,9 @@ _REMEMBERED_DELETIONS = 4096
 
 
 def owner_key(raw: Object) -> Key | None:
-    """The LLMDeployment that an object belongs to, by its label."""
+    """The LLMDeployment that an object belongs to, by its label; a route, which lies elsewhere, by two."""
+    if raw.get("kind") == "ConfigMap":
+        return route_key(raw)
     metadata = raw["metadata"]
     name = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT)
     return (metadata["namespace"], name) if name else None

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 from nightshift.adapters.kube import CHILD_KINDS, KubeClient, KubeError
 from nightshift.api import names
 from nightshift.core.liveness import COMPARISONS_UNTIL_SILENT, Vitals
+from nightshift.runtime import routes
 from nightshift.runtime.cache import Cache, Key, Object
 from nightshift.runtime.queue import KeyedQueue
 from nightshift.runtime.reconcile import Reconciler
@@ -83,6 +85,10 @@ class Controller:
             horizon = self._cache.newest(kind)
             listed = await self._list(api_version, kind, names.LABEL_DEPLOYMENT)
             changed |= self._compared(kind, self._cache.replace_children(kind, listed, horizon))
+        if (gateway := self._reconciler.config.gateway) is not None:
+            horizon = self._cache.newest(routes.KIND)
+            found = await self._kube.list(routes.API_VERSION, routes.KIND, routes.SELECTOR, gateway.namespace)
+            changed |= self._compared(routes.KIND, self._cache.replace_children(routes.KIND, found, horizon))
         horizon = self._cache.newest(names.KIND)
         selector = self._reconciler.config.label_selector
         deployments = await self._list(names.API_VERSION, names.KIND, selector)
@@ -112,6 +118,9 @@ class Controller:
             tasks.create_task(self._measure())
             tasks.create_task(self._reconciler.lookups.lookout.run())
             tasks.create_task(self._reconciler.lookups.tender.run())
+            watch = routes.watch_of_routes(self._kube, config, partial(self.child_event, routes.KIND))
+            if watch is not None:
+                tasks.create_task(watch.run())
 
     async def _work(self) -> None:
         while True:

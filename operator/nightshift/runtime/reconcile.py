@@ -24,6 +24,7 @@ from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.records import record_event
+from nightshift.runtime.routes import release_routes
 from nightshift.runtime.telemetry import ENGINES_HUNG, WRITES, forget_deployment, observe_deployment
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Reconciler:
             self.quarrels.pop(key, None)
             self.lookups.lookout.watch(key, ())
             await self.lookups.tender.keep(key, ())
+            await release_routes(key, self.kube, self.cache, self.config)
             return None
         try:
             deployment = parse(body)
