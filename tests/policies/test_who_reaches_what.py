@@ -164,12 +164,12 @@ def test_without_its_policy_the_operator_is_open_and_the_check_would_see_it() ->
     assert reach(policies(model_spec(), chart), OPERATOR, health.PORT) == set(SOURCES)
 
 
-GATEWAY = pod_endpoint(only(CHART, "Deployment", "-gateway"))
+GATEWAY_POD = pod_endpoint(only(CHART, "Deployment", "-gateway"))
 SETTLED = {
     **SOURCES,
     "a pod of an admitted namespace": Endpoint("shop", {"app": "web"}, {"nightshift.dev/gateway-access": "true"}),
     "a pod of a namespace that is labelled otherwise": Endpoint("shop", {}, {"nightshift.dev/gateway-access": "no"}),
-    "a pod of the gateway": GATEWAY,
+    "a pod of the gateway": GATEWAY_POD,
     "a client of the load balancer": Endpoint(address="198.51.100.7"),
 }
 ADMITTED = {"a pod of an admitted namespace"}
@@ -194,5 +194,5 @@ CLOSED = tuple(render((IMAGE, "gateway.admitNamespaces.nightshift\\.dev/gateway-
 )
 def test_who_reaches_the_gateway(chart: tuple[dict[str, Any], ...], port: int, expected: set[str]) -> None:
     rules = [item for item in chart if item["kind"] == "NetworkPolicy"]
-    reaching = {name for name, source in SETTLED.items() if allowed(rules, source, GATEWAY, port)}
+    reaching = {name for name, source in SETTLED.items() if allowed(rules, source, GATEWAY_POD, port)}
     assert reaching == expected | ALWAYS
