@@ -25,7 +25,7 @@ BAD = [adapter("oversized"), adapter("foreign", "tiny-lora-wrong-shape")]
 
 
 REFUSED = (
-    ({"adapters": GOOD, "traffic": {"allowFrom": []}}, "adapters and traffic.allowFrom exclude each other"),
+    ({"adapters": GOOD, "traffic": {"mode": "Service"}}, "adapters and traffic.mode Service exclude each other"),
     ({"adapters": [adapter("tiny")]}, "an adapter cannot have the model's own name"),
     ({"adapters": GOOD, "engine": {"args": ["--max-lora-rank=64"]}}, "follows from spec.adapters"),
     ({"engine": {"args": ["--enable-lora"]}}, "use spec.adapters"),
