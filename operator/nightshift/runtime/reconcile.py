@@ -24,7 +24,14 @@ from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.records import record_event
-from nightshift.runtime.telemetry import ENGINES_HUNG, WRITES, forget_deployment, observe_deployment
+from nightshift.runtime.telemetry import (
+    ENGINES_HUNG,
+    WRITES,
+    count_scaling,
+    forget_deployment,
+    observe_deployment,
+    observe_scaling,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +63,7 @@ class Reconciler:
             forget_deployment(*key)
             self.quarrels.pop(key, None)
             self.lookups.lookout.watch(key, ())
+            self.lookups.demands.watch(key, None)
             await self.lookups.tender.keep(key, ())
             return None
         try:
@@ -76,6 +84,7 @@ class Reconciler:
             observed = self._observe(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
+        self.lookups.demands.watch(key, decided.scaling)
         if await self.lookups.tender.keep(key, decided.tends):
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
             observed = self._observe(key, deployment.uid)
@@ -83,6 +92,7 @@ class Reconciler:
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         ENGINES_HUNG.labels(*key).set(decided.hung)
+        observe_scaling(*key, decided.scaling)
         outcome = await execute(decided, deployment, self.kube, self.cache)
         if outcome.cause is not None:
             decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
@@ -90,6 +100,7 @@ class Reconciler:
         await self._write_status(body, current)
         notes = list(events(deployment.status, current, decided))
         if outcome.cause is None:
+            count_scaling(decided.scaling)
             notes += [self._set_back(key, item, moment) for item in taken]
             notes += pod_notes(decided)
             adopted = adoption_message(decided, observed)
@@ -112,7 +123,8 @@ class Reconciler:
         engines = self.lookups.lookout.sights(key)
         adapters, events = self.lookups.tender.sights(key), self.lookups.events
         children, images = self.cache.children(key), self.lookups.images
-        return observe(uid, children, images, progress, logs, engines, events, adapters)
+        demand = self.lookups.demands.demand(key)
+        return observe(uid, children, images, progress, logs, engines, events, adapters, demand)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
