@@ -70,11 +70,7 @@ async def test_what_was_held_reaches_the_replica_in_order_when_it_is_up(gateway:
 
         async def ask(name: str) -> tuple[int, Any, str | None]:
             async with session.post(PATH, json=CHAT, headers={"x-id": name}) as answer:
-                return (
-                    answer.status,
-                    await answer.json(content_type=None),
-                    answer.headers.get("x-nightshift-cold-start"),
-                )
+                return answer.status, await answer.json(content_type=None), answer.headers.get("x-nightshift-cold-start")
 
         asking = []
         for count, name in enumerate(names, start=1):
@@ -88,9 +84,7 @@ async def test_what_was_held_reaches_the_replica_in_order_when_it_is_up(gateway:
         assert (await ask("later"))[2] is None, "with a replica up nothing is held"
 
 
-async def test_a_client_that_leaves_is_seen_through_haproxy_and_frees_its_place(
-    gateway: Gateway, engine: MakeEngine
-) -> None:
+async def test_a_client_that_leaves_is_seen_through_haproxy_and_frees_its_place(gateway: Gateway, engine: MakeEngine) -> None:
     await tell(gateway, Model(route(), {}))
     async with holding(gateway) as activator, gateway.session() as session:
         asking = asyncio.create_task(session.post(PATH, json=CHAT))

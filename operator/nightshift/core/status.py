@@ -155,22 +155,27 @@ def _at_rest(complete: bool, paused: bool, ready: Verdict) -> str:
 
 
 def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool:
-    """Whether the model is served as the present spec says, with all replicas and nothing of other revisions."""
-    target, wanted = plan.target, deployment.spec.replicas
+    """Whether the model is served as the present spec says, with all replicas and nothing of other revisions.
+
+    The autoscaler's own steps are no change of the spec: the fewest replicas are enough, while others start or go.
+    """
+    target, wanted, scaling = plan.target, deployment.spec.replicas, plan.scaling
     owner = observed.replica_set(target.hash) if target else None
-    if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
+    if target is None or owner is None:
+        return False
+    steps = scaling is not None and not target.marks.under_way
+    enough = scaling.needed if scaling is not None and steps else wanted
+    short = scaling.limited.reason if scaling is not None and scaling.limited is not None and steps else None
+    if plan.blocker is not None and plan.blocker.reason != short:
         return False
     if plan.hanging is not None or plan.changed is not None:
         return False
     if ("Service", deployment.name) not in observed.live:
         return False
-    # The autoscaler's own steps are no change of the spec: what serves is what it says, while others start or go.
-    steps = plan.scaling is not None and not target.marks.under_way
-    enough = plan.scaling.needed if plan.scaling is not None and steps else wanted
     serving = observed.ready(target.hash) >= enough
     others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
-    surplus = len(observed.engine_pods(target.hash)) > wanted and not steps
-    return serving and not others and not surplus
+    surplus = owner.replicas != wanted or len(observed.engine_pods(target.hash)) > wanted
+    return serving and not others and (steps or not surplus)
 
 
 def _ready(deployment: LLMDeployment, observed: Observed, plan: Plan, cause: Cause | None, complete: bool) -> Verdict:

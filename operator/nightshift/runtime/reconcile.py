@@ -76,18 +76,18 @@ class Reconciler:
     async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
         key = (deployment.namespace, deployment.name)
         now = self.now()
-        observed = self._observe(key, deployment.uid)
+        observed = self.observed(key, deployment.uid)
         decided = plan(deployment, observed, self.config, now)
         if first := [item for item in decided.requests if isinstance(item, ReadEngineLog | ReadEvents)]:
             # Read before anything is told, so that the status names the cause at once, also in a new process.
             await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in first))
-            observed = self._observe(key, deployment.uid)
+            observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
         self.lookups.demands.watch(key, decided.scaling)
         if await self.lookups.tender.keep(key, decided.tends):
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
-            observed = self._observe(key, deployment.uid)
+            observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
@@ -117,7 +117,8 @@ class Reconciler:
         known[(taken.kind, taken.name)] = quarrel
         return taken_note(taken, quarrel)
 
-    def _observe(self, key: Key, uid: str) -> Observed:
+    def observed(self, key: Key, uid: str) -> Observed:
+        """What is known of a deployment now."""
         progress = self.lookups.progress(key[0])
         logs = self.lookups.engine_logs(key[0])
         engines = self.lookups.lookout.sights(key)
@@ -136,7 +137,7 @@ class Reconciler:
     async def _refuse(self, body: Mapping[str, Any], message: str) -> None:
         before, now = parse_status(body), self.now()
         metadata = body["metadata"]
-        observed = self._observe((metadata["namespace"], metadata["name"]), metadata["uid"])
+        observed = self.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
         after = refused_status(metadata.get("generation", 0), before, observed, "InvalidSpec", message, now)
         await self._write_status(body, after)
         if before.observed_generation != after.observed_generation:

@@ -198,7 +198,7 @@ def test_the_highest_of_each_span_is_kept_and_a_gap_begins_anew() -> None:
     later = NOW + timedelta(seconds=60)
     anew = remembered(history, load(5), later)
     assert anew == History(later, later, ((later, 5),))
-    assert (peak(anew, later), complete_in(anew, later)) == (None, WINDOW_SECONDS)
+    assert (peak(anew, load(5), later), complete_in(anew, later)) == (None, WINDOW_SECONDS)
 
 
 counts = st.integers(0, 2000)
@@ -286,3 +286,12 @@ def test_a_wake_never_means_fewer_replicas_and_never_none(bounds: Bounds, asked:
     settled = Fleet(there.replicas, proven=True) if there.replicas <= bounds.maximum else None
     if settled is not None and there.replicas >= bounds.minimum:
         assert decide(bounds, replace(asked, woken=True), settled, NOW).replicas >= 1
+
+
+@given(bounds_, demands, fleets)
+def test_what_was_decided_stands_until_something_changes(bounds: Bounds, asked: Demand, there: Fleet) -> None:
+    replicas = decide(bounds, asked, there, NOW).replicas
+    for _ in range(3):
+        there = replace(there, replicas=replicas)
+        before, replicas = replicas, decide(bounds, asked, there, NOW).replicas
+    assert replicas == before

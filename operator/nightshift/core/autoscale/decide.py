@@ -109,7 +109,7 @@ def _fall(
     rest = rests_in(bounds, demand, fleet, now) if floor == 0 else None
     if rest is not None and rest <= 0:
         return Decision(0, _idle(bounds, demand), limited)
-    highest = peak(demand.history, now)
+    highest = peak(demand.history, demand.load, now)
     if highest is None:
         due = complete_in(demand.history, now)
         text = f"Replicas stay until the demand was known for {WINDOW_SECONDS:.0f} s."

@@ -27,7 +27,7 @@ class Hint:
 
 def hint(watch: WatchDemand, demand: Demand, now: datetime) -> Hint:
     """What may follow from the demand."""
-    highest, target = peak(demand.history, now), watch.bounds.target
+    highest, target = peak(demand.history, demand.load, now), watch.bounds.target
     return Hint(
         rise=max(watch.replicas, min(needed(demand.load.at_least, target), watch.bounds.maximum + 1)),
         fall=None if highest is None else min(watch.replicas, max(needed(highest, target), watch.bounds.minimum)),

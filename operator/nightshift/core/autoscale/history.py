@@ -34,12 +34,12 @@ def remembered(history: History, load: Load, now: datetime) -> History:
     return History(history.since, now, (*kept, (begin, peak), (now, load.at_most)))
 
 
-def peak(history: History, now: datetime) -> int | None:
-    """The highest load of the window; None while it was not known for the whole of it."""
-    if complete_in(history, now) > 0:
+def peak(history: History, load: Load, now: datetime) -> int | None:
+    """The highest load of the window and of this moment; None while it was not known for the whole of it."""
+    if complete_in(history, now) > 0 or load.at_most is None:
         return None
     begin = now - timedelta(seconds=WINDOW_SECONDS + SPAN_SECONDS)
-    return max((load for at, load in history.peaks if at > begin), default=None)
+    return max([load.at_most, *(high for at, high in history.peaks if at > begin)])
 
 
 def complete_in(history: History, now: datetime) -> float:
