@@ -79,10 +79,13 @@ class Town:
         self.gateways = {pod.ip: pod for pod in (FakeGateway("gw-1", "10.9.0.1"), FakeGateway("gw-2", "10.9.0.2"))}
         self.leases: dict[str, Object] = {}
         self.least_asked = self.most_asked = 0
+        self.questions = 0
+        """How often a gateway pod was asked."""
         self.start()
 
     def at(self, pod_ip: str, port: int) -> FakeGateway:
         assert port == GATEWAY.agent_port
+        self.questions += 1
         return self.gateways[pod_ip]
 
     def start(self) -> None:
