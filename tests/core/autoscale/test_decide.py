@@ -49,7 +49,7 @@ def demand(now: Load, before: int | None = None, **more: Any) -> Demand:
     return Demand(now, history=history, **more)
 
 
-ASLEEP = {"last_request": Known(ago(1000), NOW)}
+ASLEEP: dict[str, Any] = {"last_request": Known(ago(1000), NOW)}
 
 
 @pytest.mark.parametrize(
