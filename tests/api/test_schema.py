@@ -246,3 +246,20 @@ def test_an_unknown_keyword_is_refused_at_build_time() -> None:
 def test_a_map_of_values_keeps_the_schema_of_its_values() -> None:
     found = structural(Bounded.model_json_schema(), {})
     assert found["properties"]["field"]["additionalProperties"] == {"type": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "remedy"),
+    [
+        pytest.param(".spec.scaling", "self.mode == 'Auto' || !", "set the mode to Auto", id="fields of Auto"),
+        pytest.param(".spec.scaling", "has(self.maxReplicas) && has(self.target)", "such as 16", id="what Auto needs"),
+        pytest.param(".spec.scaling", "self.minReplicas <= self.maxReplicas", "lower the one", id="bounds"),
+        pytest.param(".spec.scaling", "self.minReplicas == 0", "remove idleSeconds", id="idle without zero"),
+        pytest.param(".spec", "self.traffic.mode != 'Service'", "set minReplicas to 1", id="zero without the gateway"),
+        pytest.param(".spec", "self.replicas == oldSelf.replicas", "Manual or External first", id="replicas in Auto"),
+    ],
+)
+def test_what_scaling_refuses_and_the_remedy(path: str, what: str, remedy: str) -> None:
+    found = [rule for rule in FIELDS[path]["x-kubernetes-validations"] if what in rule["rule"]]
+    assert len(found) == 1
+    assert remedy in found[0]["message"]

@@ -17,6 +17,10 @@ PLAIN_NUMBERS = frozenset(
         "nightshift_leader",
         "nightshift_queue_backing_off",
         "nightshift_queue_depth",
+        "nightshift_scaling_demand_known",
+        "nightshift_scaling_limited",
+        "nightshift_scaling_replicas",
+        "nightshift_scaling_requests",
     }
 )
 """Gauges that count things, or say yes or no."""

@@ -7,9 +7,11 @@ from typing import Any
 from nightshift.adapters.kube import CHILD_KINDS, Object
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
-from nightshift.api.resource import parse_status
+from nightshift.api.resource import parse, parse_status
 from nightshift.api.status import Status
 from nightshift.core.facts import ImageNotFound, Known, Unknown
+from nightshift.core.plan import plan
+from nightshift.core.planning import Plan
 from nightshift.runtime import routes
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.lookout import Lookout
@@ -98,6 +100,11 @@ class Harness:
         due = await self.reconciler.reconcile(KEY)
         self.dirty |= due == 0.0
         return due
+
+    def plan(self) -> Plan:
+        """What would be decided now."""
+        deployment = parse(self.body)
+        return plan(deployment, self.reconciler.observed(KEY, deployment.uid), self.config, self.clock())
 
     async def settle(self, limit: int = 300) -> "Harness":
         """Until nobody has anything to do."""

@@ -10,7 +10,7 @@ from nightshift.api.base import Model, StoredModel
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
-ORDER = ("Ready", "Available", "Progressing", "Reconciling", "Stalled", "Paused", "AdaptersReady")
+ORDER = ("Ready", "Available", "Progressing", "Reconciling", "Stalled", "Paused", "AdaptersReady", "ScalingLimited")
 """The order in which conditions are written; kstatus reads them in this order."""
 
 

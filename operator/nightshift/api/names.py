@@ -53,6 +53,9 @@ ANNOTATION_ORDER = f"{GROUP}/rollout-order"
 ANNOTATION_CORRECTED = f"{GROUP}/template-corrected"
 """On a ReplicaSet: when its pod template was set back last, since pods that were made before may differ from it."""
 
+ANNOTATION_SCALING = f"{GROUP}/scaling"
+"""On a ReplicaSet, in scaling.mode Auto: how many replicas were decided on, when and why, as JSON."""
+
 ANNOTATION_VERDICT = f"{GROUP}/verdict"
 """On a ControllerRevision: that it was judged failed, as JSON with reason, sentence and time."""
 

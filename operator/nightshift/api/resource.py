@@ -23,6 +23,8 @@ class LLMDeployment(Model):
     """Whether what does not fit is refused; an annotation turns it off."""
     retry: str | None = None
     """Value of the annotation by which people ask for another try of a revision that was judged failed."""
+    scaling_note: str | None = None
+    """What is noted on ReplicaSets of the number of replicas, where the autoscaler decided; put in by the plan."""
     spec: Spec
     status: Status
 

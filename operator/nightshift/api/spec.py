@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from nightshift.api.adapters import MAX_ADAPTERS, AdapterSpec
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, list_map, rules
 from nightshift.api.overlay import PodTemplate
+from nightshift.api.scaling import SPEC_RULES, ScalingSpec
 from nightshift.api.traffic import TrafficSpec as TrafficSpec
 
 OWNED_FLAGS: dict[str, str] = {
@@ -298,14 +299,6 @@ class RolloutSpec(Model):
     )
 
 
-class ScalingSpec(Model):
-    """Who decides the number of replicas."""
-
-    mode: Literal["Manual"] = Field(
-        default="Manual", description="Manual: spec.replicas decides (kubectl scale works). No restart."
-    )
-
-
 class Spec(Model):
     """Spec of an LLMDeployment. Only model.uri is required."""
 
@@ -323,6 +316,7 @@ class Spec(Model):
                 "self.adapters.all(a, a.name != self.model.servedName)",
                 "an adapter cannot have the model's own name (model.servedName); rename the adapter",
             ),
+            *SPEC_RULES,
         )
     )
 
@@ -345,7 +339,10 @@ class Spec(Model):
         description="Additions to the engine pods. A change restarts the pods, one after another.",
     )
     replicas: int = Field(
-        default=1, ge=0, le=1000, description="Engine replicas; 0 turns the deployment off. No restart."
+        default=1,
+        ge=0,
+        le=1000,
+        description="Engine replicas in scaling.mode Manual and External; 0 turns the deployment off. No restart.",
     )
     scaling: ScalingSpec = Field(default=ScalingSpec(), description="Who decides the number of replicas.")
     rollout: RolloutSpec = Field(

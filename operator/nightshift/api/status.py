@@ -72,7 +72,8 @@ class Status(StoredModel):
         json_schema_extra=list_map("type"),
         description="Ready: the current spec is what serves. Available: something good serves. "
         "Progressing: a change is under way. Reconciling and Stalled: read by kstatus (Helm, Flux, Argo CD). "
-        "AdaptersReady: every adapter is served by every replica; only where there are adapters.",
+        "AdaptersReady: every adapter is served by every replica; only where there are adapters. "
+        "ScalingLimited: something keeps the number of replicas from following the demand; only in scaling.mode Auto.",
     )
     replicas: int = Field(default=0, ge=0, description="Engine pods that exist, of all revisions.")
     ready_replicas: int = Field(default=0, ge=0, description="Engine pods that are ready, of all revisions.")

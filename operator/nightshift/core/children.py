@@ -139,10 +139,13 @@ def replica_set(owner: LLMDeployment, revision: Revision, replicas: int) -> Mani
     """The ReplicaSet of a revision, from its stored template."""
     labels = names.engine_labels(owner.name, revision.hash)
     template = _pinned(revision.record.pod_template, image_reference(revision.resolved, revision.digest))
+    metadata = own_metadata(owner, names.revision_name(owner.name, revision.hash), labels)
+    if owner.scaling_note is not None:
+        metadata["annotations"] = {names.ANNOTATION_SCALING: owner.scaling_note}
     return {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
-        "metadata": own_metadata(owner, names.revision_name(owner.name, revision.hash), labels),
+        "metadata": metadata,
         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
     }
 

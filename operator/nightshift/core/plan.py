@@ -8,6 +8,7 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.core import children
 from nightshift.core.adapters import with_adapters
 from nightshift.core.adoption import adopted_revisions
+from nightshift.core.autoscale.scaling import scale, with_scaling
 from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.changed import template_dated
 from nightshift.core.course import Course, noted, stored
@@ -35,8 +36,11 @@ def plan(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, 
     """
     if deployment.deleting:
         return Plan()
+    scaled = scale(deployment, observed, config, now)
+    deployment = scaled.deployment
     base = with_adapters(_decided(deployment, observed, config, now), deployment, observed, config, now)
-    decided = with_traffic(with_engines(base, deployment, observed, now), deployment, observed, config)
+    scaling = with_scaling(with_engines(base, deployment, observed, now), scaled, observed)
+    decided = with_traffic(scaling, deployment, observed, config)
     questions, wait = event_requests(observed, now)
     return replace(decided, requests=(*decided.requests, *questions), requeue_after=sooner(decided.requeue_after, wait))
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeAlias
 from nightshift.core.adapter_sight import TendAdapters
 from nightshift.core.adapter_views import AdapterView
 from nightshift.core.additions import Additions
+from nightshift.core.autoscale.decide import Bounds
+from nightshift.core.autoscale.demand import Demand
 from nightshift.core.cause import Cause
 from nightshift.core.revisions import Revision
 
@@ -109,6 +111,38 @@ class AskEngine:
     deadline_seconds: float
 
 
+@dataclass(frozen=True)
+class WatchDemand:
+    """Watch what is asked of a deployment, for as long as plans say so."""
+
+    bounds: Bounds
+    replicas: int
+    """As decided: what would change nothing of it need not be told."""
+    gateway: bool
+    """Whether its requests come through the gateway."""
+    engines: tuple[LookAtEngine, ...] = ()
+    """The engines that serve."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How many replicas the autoscaler decided on."""
+
+    replicas: int
+    before: int
+    reason: str
+    """Why there are so many, as a sentence."""
+    needed: int
+    """Ready replicas with which the spec is fulfilled; others may be starting."""
+    limited: Cause | None
+    """What keeps the number from following the demand."""
+    start_failure: Cause | None
+    """Why those who wait for a first replica wait in vain for now."""
+    due: float | None
+    demand: Demand
+    watch: WatchDemand
+
+
 Request: TypeAlias = ResolveImage | ReadProgress | ReadEngineLog | ReadEvents | AskEngine
 
 
@@ -143,6 +177,8 @@ class Plan:
     """What keeps requests from getting where they should by the gateway, as a sentence; None: nothing."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
+    scaling: Scaling | None = None
+    """What the autoscaler decided; None where spec.replicas decides."""
     announcements: tuple[EventNote, ...] = ()
     """What is told as Events when this plan is carried out, besides what the status tells."""
 

@@ -44,7 +44,7 @@ def route(
         known.setdefault(plan.target.hash, plan.target)
     first = primary(plan, observed)
     shares = weights(_counting(deployment, plan, _ready(plan, observed, known)), first)
-    off = deployment.spec.scaling.mode == "Manual" and deployment.spec.replicas == 0
+    off = deployment.spec.scaling.mode != "Auto" and deployment.spec.replicas == 0
     return Route(
         namespace=deployment.namespace,
         name=deployment.name,
@@ -177,6 +177,8 @@ def _failure(plan: Plan, observed: Observed, first: str | None) -> RouteFailure 
         return None
     cause = plan.blocker or (revision_cause(observed, first) if first is not None else None)
     if cause is None or not cause.definite:
+        cause = plan.scaling.start_failure if plan.scaling is not None else None
+    if cause is None:
         return None
     return RouteFailure(reason=cause.reason[:64], message=cause.message[:_MESSAGE])
 

@@ -9,6 +9,8 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.api.status import EffectiveStatus, ImageStatus, ModelStatus, Status
 from nightshift.core import access, adapter_views, children
 from nightshift.core.adapters import takes_adapters
+from nightshift.core.autoscale import telling
+from nightshift.core.autoscale.scaling import as_decided
 from nightshift.core.capacity import fit_status
 from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.observed import Observed, PodFacts
@@ -21,7 +23,7 @@ from nightshift.core.stray import stray_message
 
 def status(deployment: LLMDeployment, observed: Observed, plan: Plan, config: OperatorConfig, now: datetime) -> Status:
     """The status of a deployment after a plan was carried out."""
-    previous = deployment.status
+    previous, deployment = deployment.status, as_decided(deployment, plan.scaling)
     serving = _serving(observed, plan)
     verdicts = _verdicts(deployment, observed, plan, gateway=access.traffic_mode(deployment, config) == "Gateway")
     conditions = merge(previous.conditions, verdicts, deployment.generation, now)
@@ -109,9 +111,10 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan, *, gate
     paused = deployment.spec.paused
     reconciling = not complete and not stalled and not paused
     adapters = adapter_views.condition(plan.adapters, takes_adapters=takes_adapters(observed), gateway=gateway)
+    scaling = telling.condition(plan.scaling, deployment.status.conditions)
     return [
         ready,
-        _available(observed, plan),
+        _available(observed, plan) if ready.reason != telling.IDLE else ready.model_copy(update={"type": "Available"}),
         _progressing(plan, ready, cause, observed, complete, paused),
         Verdict(
             type="Reconciling",
@@ -133,7 +136,7 @@ def _verdicts(deployment: LLMDeployment, observed: Observed, plan: Plan, *, gate
             if paused
             else "Changes are carried out.",
         ),
-        *([adapters] if adapters is not None else []),
+        *(verdict for verdict in (adapters, scaling) if verdict is not None),
     ]
 
 
@@ -152,30 +155,41 @@ def _at_rest(complete: bool, paused: bool, ready: Verdict) -> str:
 
 
 def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool:
-    """Whether the model is served as the present spec says, with all replicas and nothing of other revisions."""
-    target, wanted = plan.target, deployment.spec.replicas
+    """Whether the model is served as the present spec says, with all replicas and nothing of other revisions.
+
+    The autoscaler's own steps are no change of the spec: the fewest replicas are enough, while others start or go.
+    """
+    target, wanted, scaling = plan.target, deployment.spec.replicas, plan.scaling
     owner = observed.replica_set(target.hash) if target else None
-    if target is None or owner is None or plan.blocker is not None or owner.replicas != wanted:
+    if target is None or owner is None:
+        return False
+    steps = scaling is not None and not target.marks.under_way
+    enough = scaling.needed if scaling is not None and steps else wanted
+    short = scaling.limited.reason if scaling is not None and scaling.limited is not None and steps else None
+    if plan.blocker is not None and plan.blocker.reason != short:
         return False
     if plan.hanging is not None or plan.changed is not None:
         return False
     if ("Service", deployment.name) not in observed.live or plan.unrouted is not None:
         return False
-    serving = observed.ready(target.hash) >= wanted
+    serving = observed.ready(target.hash) >= enough
     others = [pod for pod in observed.engine_pods() if pod.revision != target.hash]
-    surplus = len(observed.engine_pods(target.hash)) > wanted
-    return serving and not others and not surplus
+    surplus = owner.replicas != wanted or len(observed.engine_pods(target.hash)) > wanted
+    return serving and not others and (steps or not surplus)
 
 
 def _ready(deployment: LLMDeployment, observed: Observed, plan: Plan, cause: Cause | None, complete: bool) -> Verdict:
     wanted = deployment.spec.replicas
+    if complete and wanted == 0 and plan.scaling is not None and plan.target is not None:
+        return Verdict(type="Ready", status="True", reason=telling.IDLE, message=telling.idle(plan.target))
     if complete and wanted == 0:
         return Verdict(
             type="Ready", status="True", reason="Off", message="spec.replicas is 0: nothing serves, as asked."
         )
     if complete and plan.target:
         version = plan.target.resolved.engine_version
-        message = f"{wanted} of {wanted} replicas of revision {plan.target.hash} serve with vLLM {version}."
+        ready = min(wanted, observed.ready(plan.target.hash))
+        message = f"{ready} of {wanted} replicas of revision {plan.target.hash} serve with vLLM {version}."
         return Verdict(type="Ready", status="True", reason="Serving", message=message)
     if cause is not None:
         return Verdict(type="Ready", status="False", reason=cause.reason, message=cause.message)

@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 from nightshift.adapters.kube import CHILD_KINDS, KubeClient, KubeError
+from nightshift.adapters.kube_watch import Watch
 from nightshift.api import names
 from nightshift.core.liveness import COMPARISONS_UNTIL_SILENT, Vitals
 from nightshift.runtime import routes
@@ -36,6 +37,7 @@ class Controller:
         self.queue: KeyedQueue[Key] = KeyedQueue()
         reconciler.lookups.lookout.tell = self.queue.add
         reconciler.lookups.tender.tell = self.queue.add
+        reconciler.lookups.demands.tell = self.queue.add
         self.unprepared: str | None = "what there is has not been listed yet"
         """Why the work has not begun, or None."""
         self._untold: dict[str, int] = {}
@@ -71,6 +73,10 @@ class Controller:
     def _heard(self, kind: str) -> None:
         WATCH_EVENTS.labels(kind=kind).inc()
         self._untold.pop(kind, None)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """What is to be followed besides kopf's watches, which are of LLMDeployments and their children alone."""
+        return self._reconciler.lookups.demands.watches(self._kube)
 
     async def fill(self) -> None:
         """Fill the cache before the first watch."""
@@ -121,6 +127,7 @@ class Controller:
             watch = routes.watch_of_routes(self._kube, config, partial(self.child_event, routes.KIND))
             if watch is not None:
                 tasks.create_task(watch.run())
+            tasks.create_task(self._reconciler.lookups.demands.run())
 
     async def _work(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from nightshift.core.images import answered, ask_again
 from nightshift.core.object_events import EventsAnswer, object_events
 from nightshift.core.observed import EngineLog, ImageAnswer, image_key
 from nightshift.core.planning import AskEngine, ReadEngineLog, ReadEvents, ReadProgress, Request, ResolveImage
+from nightshift.runtime.demand import Demands
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.tender import Tender
 
@@ -45,7 +46,10 @@ class Lookups:
         lookout: Lookout,
         tender: Tender,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        demands: Demands | None = None,
     ) -> None:
+        self.demands = demands or Demands(lookout, now=now)
+        """Watches what is asked of deployments."""
         self.lookout = lookout
         """Watches the engines."""
         self.tender = tender

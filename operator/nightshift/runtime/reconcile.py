@@ -25,7 +25,14 @@ from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.records import record_event
 from nightshift.runtime.routes import release_routes
-from nightshift.runtime.telemetry import ENGINES_HUNG, WRITES, forget_deployment, observe_deployment
+from nightshift.runtime.telemetry import (
+    ENGINES_HUNG,
+    WRITES,
+    count_scaling,
+    forget_deployment,
+    observe_deployment,
+    observe_scaling,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +64,7 @@ class Reconciler:
             forget_deployment(*key)
             self.quarrels.pop(key, None)
             self.lookups.lookout.watch(key, ())
+            self.lookups.demands.watch(key, None)
             await self.lookups.tender.keep(key, ())
             await release_routes(key, self.kube, self.cache, self.config)
             return None
@@ -70,21 +78,23 @@ class Reconciler:
     async def _step(self, deployment: LLMDeployment, body: Mapping[str, Any]) -> float | None:
         key = (deployment.namespace, deployment.name)
         now = self.now()
-        observed = self._observe(key, deployment.uid)
+        observed = self.observed(key, deployment.uid)
         decided = plan(deployment, observed, self.config, now)
         if first := [item for item in decided.requests if isinstance(item, ReadEngineLog | ReadEvents)]:
             # Read before anything is told, so that the status names the cause at once, also in a new process.
             await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in first))
-            observed = self._observe(key, deployment.uid)
+            observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         self.lookups.lookout.watch(key, decided.looks)
+        self.lookups.demands.watch(key, decided.scaling)
         if await self.lookups.tender.keep(key, decided.tends):
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
-            observed = self._observe(key, deployment.uid)
+            observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         ENGINES_HUNG.labels(*key).set(decided.hung)
+        observe_scaling(*key, decided.scaling)
         outcome = await execute(decided, deployment, self.kube, self.cache)
         if outcome.cause is not None:
             decided = replace(decided, blocker=outcome.cause, requeue_after=RETRY_SECONDS)
@@ -92,6 +102,7 @@ class Reconciler:
         await self._write_status(body, current)
         notes = list(events(deployment.status, current, decided))
         if outcome.cause is None:
+            count_scaling(decided.scaling)
             notes += [self._set_back(key, item, moment) for item in taken]
             notes += pod_notes(decided)
             adopted = adoption_message(decided, observed)
@@ -108,13 +119,15 @@ class Reconciler:
         known[(taken.kind, taken.name)] = quarrel
         return taken_note(taken, quarrel)
 
-    def _observe(self, key: Key, uid: str) -> Observed:
+    def observed(self, key: Key, uid: str) -> Observed:
+        """What is known of a deployment now."""
         progress = self.lookups.progress(key[0])
         logs = self.lookups.engine_logs(key[0])
         engines = self.lookups.lookout.sights(key)
         adapters, events = self.lookups.tender.sights(key), self.lookups.events
         children, images = self.cache.children(key), self.lookups.images
-        return observe(uid, children, images, progress, logs, engines, events, adapters)
+        demand = self.lookups.demands.demand(key)
+        return observe(uid, children, images, progress, logs, engines, events, adapters, demand)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
@@ -126,7 +139,7 @@ class Reconciler:
     async def _refuse(self, body: Mapping[str, Any], message: str) -> None:
         before, now = parse_status(body), self.now()
         metadata = body["metadata"]
-        observed = self._observe((metadata["namespace"], metadata["name"]), metadata["uid"])
+        observed = self.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
         after = refused_status(metadata.get("generation", 0), before, observed, "InvalidSpec", message, now)
         await self._write_status(body, after)
         if before.observed_generation != after.observed_generation:

@@ -14,6 +14,7 @@ import yaml
 
 from nightshift import __version__
 from nightshift.adapters.engine import Engines
+from nightshift.adapters.gateway_pods import GatewayPods
 from nightshift.adapters.kube import KubeClient, KubeError, connect
 from nightshift.adapters.registry import Registry
 from nightshift.adapters.sidecar import Sidecars
@@ -23,6 +24,7 @@ from nightshift.core.liveness import liveness_problem, readiness_problem
 from nightshift.runtime import handlers, health
 from nightshift.runtime.cache import Cache
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.demand import Demands
 from nightshift.runtime.fencing import fenced
 from nightshift.runtime.leadership import Leadership, holder_identity
 from nightshift.runtime.lookout import Lookout
@@ -62,8 +64,10 @@ async def _run(config: OperatorConfig) -> int:
     registry = Registry(session, frozenset(config.insecure_registries))
     identity = holder_identity(os.environ.get("POD_NAME", socket.gethostname()))
     leadership = Leadership(kube, config.namespace, config.lease_name, identity)
-    engines, sidecars = Engines(), Sidecars()
-    lookups = Lookups(kube, registry, Lookout(engines), Tender(engines, sidecars))
+    engines, sidecars, gateways = Engines(), Sidecars(), GatewayPods()
+    lookout = Lookout(engines)
+    demands = Demands(lookout, config.gateway, gateways)
+    lookups = Lookups(kube, registry, lookout, Tender(engines, sidecars), demands=demands)
     reconciler = Reconciler(config, fenced(kube, leadership), Cache(), lookups)
     controller = Controller(reconciler, kube)
     server = await health.serve(
@@ -76,6 +80,7 @@ async def _run(config: OperatorConfig) -> int:
         await session.close()
         await engines.close()
         await sidecars.close()
+        await gateways.close()
         await kube.close()
 
 
@@ -161,6 +166,8 @@ async def _work(kube: KubeClient, controller: Controller, config: OperatorConfig
     await _prepare(kube, controller)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(controller.run())
+        for watch in controller.watches():
+            tasks.create_task(watch.run())
         tasks.create_task(_watch(controller, config, stop))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 
 from nightshift import __version__
+from nightshift.core.planning import Scaling
 
 Result = Literal["ok", "failed", "bug"]
 
@@ -61,12 +62,42 @@ ADAPTER_LOADS = Counter(
     "Adapters that engines were told to load, by result: loaded, refused, or unknown (no answer).",
     ["result"],
 )
+GATEWAY_LOOKS = Counter(
+    "nightshift_gateway_looks_total",
+    "Questions to gateway pods for the demand, by result: read, or unknown (no answer).",
+    ["result"],
+)
+SCALING_REPLICAS = Gauge(
+    "nightshift_scaling_replicas", "Replicas that the autoscaler decided on, by LLMDeployment.", ["namespace", "name"]
+)
+SCALING_REQUESTS = Gauge(
+    "nightshift_scaling_requests",
+    "Requests that were seen at the last decision: in flight, queued and held, by LLMDeployment.",
+    ["namespace", "name"],
+)
+SCALING_KNOWN = Gauge(
+    "nightshift_scaling_demand_known",
+    "1 where all of the demand was known at the last decision; at 0 no replica is given up, by LLMDeployment.",
+    ["namespace", "name"],
+)
+SCALING_LIMITED = Gauge(
+    "nightshift_scaling_limited",
+    "1 where something keeps the replicas from following the demand; the condition ScalingLimited says what, by "
+    "LLMDeployment.",
+    ["namespace", "name"],
+)
+SCALING_STEPS = Counter(
+    "nightshift_scaling_steps_total",
+    "Changes of the number of replicas by the autoscaler, by direction: up, down, wake (from zero), or zero.",
+    ["direction"],
+)
 LEADER = Gauge("nightshift_leader", "1 where this process leads, 0 where it stands by.")
 DEPLOYMENT_READY = Gauge("nightshift_deployment_ready", "1 where the present spec serves.", ["namespace", "name"])
 DEPLOYMENTS = Gauge("nightshift_deployments", "LLMDeployments, by the reason of their condition Ready.", ["reason"])
 BUILD = Gauge("nightshift_build_info", "1; the version stands in the label.", ["version"])
 BUILD.labels(version=__version__).set(1)
 
+_OF_SCALING = (SCALING_REPLICAS, SCALING_REQUESTS, SCALING_KNOWN, SCALING_LIMITED)
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
 _STATUS_REASONS = {
     0: "Unreachable",
@@ -105,10 +136,33 @@ def observe_deployment(namespace: str, name: str, *, ready: bool, reason: str) -
 
 def forget_deployment(namespace: str, name: str) -> None:
     """Drop the metrics of a deployment that is gone."""
-    for metric in (DEPLOYMENT_READY, ENGINES_HUNG):
+    for metric in (DEPLOYMENT_READY, ENGINES_HUNG, *_OF_SCALING):
         with contextlib.suppress(KeyError):
             metric.remove(namespace, name)
     _move((namespace, name), None)
+
+
+def observe_scaling(namespace: str, name: str, scaling: Scaling | None) -> None:
+    """Tell what the autoscaler decided; None where it does not decide."""
+    if scaling is None:
+        for metric in _OF_SCALING:
+            with contextlib.suppress(KeyError):
+                metric.remove(namespace, name)
+        return
+    load = scaling.demand.load
+    values = (scaling.replicas, load.at_least, load.at_most is not None, scaling.limited is not None)
+    for metric, value in zip(_OF_SCALING, values, strict=True):
+        metric.labels(namespace=namespace, name=name).set(value)
+
+
+def count_scaling(scaling: Scaling | None) -> None:
+    """Count a change of the number of replicas that was carried out."""
+    if scaling is None or scaling.replicas == scaling.before:
+        return
+    direction = "up" if scaling.replicas > scaling.before else "down"
+    if scaling.before == 0:
+        direction = "wake"
+    SCALING_STEPS.labels(direction="zero" if scaling.replicas == 0 else direction).inc()
 
 
 def _move(key: tuple[str, str], reason: str | None) -> None:

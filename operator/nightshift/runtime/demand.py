@@ -1,0 +1,225 @@
+"""Watching the demand: asks the gateway's pods what they have, follows wake Leases, and keeps the highest loads.
+
+It carries out what plans name and decides nothing: what a demand means, and whether a reconcile should hear of it,
+stands in core. It waits for no reconcile and holds none up; a wake is told at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from nightshift.adapters.gateway_pods import GatewayPod
+from nightshift.adapters.kube import KubeClient
+from nightshift.adapters.kube_watch import SILENCE_SECONDS, Query, Watch
+from nightshift.api import wake
+from nightshift.api.config import GatewayConfig
+from nightshift.api.demand import GatewayDemand
+from nightshift.api.wake import Wake, parse_wake
+from nightshift.core.autoscale.demand import Demand, GatewaySight, History
+from nightshift.core.autoscale.hint import Hint, hint
+from nightshift.core.autoscale.history import remembered
+from nightshift.core.autoscale.load import BLIND_SECONDS, demand_of
+from nightshift.core.facts import Fact, Known, Unknown
+from nightshift.core.planning import Scaling, WatchDemand
+from nightshift.runtime.cache import Key
+from nightshift.runtime.lookout import Lookout
+from nightshift.runtime.telemetry import GATEWAY_LOOKS
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+"""Between two questions to each gateway pod, while there is a deployment in scaling.mode Auto."""
+
+UNHEARD_SECONDS = SILENCE_SECONDS + 30
+"""What a watch told is not known any more after so long without a word of the API server."""
+
+
+class Gateways(Protocol):
+    """Clients of gateway pods."""
+
+    def at(self, pod_ip: str, port: int) -> GatewayPod:
+        """The agent of a pod."""
+
+
+class Heard:
+    """The objects that one watch has told of; its listener."""
+
+    def __init__(
+        self, what: str, now: Callable[[], datetime], changed: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
+        self.objects: dict[str, Mapping[str, Any]] = {}
+        """By name."""
+        self._what = what
+        self._now = now
+        self._changed = changed
+        self._last: datetime | None = None
+
+    @property
+    def unknown(self) -> str:
+        """Why it is not known which objects there are, as a sentence; empty where it is."""
+        if self._last is None:
+            return f"The gateway's {self._what} were not listed yet."
+        if self._now() - self._last > timedelta(seconds=UNHEARD_SECONDS):
+            return f"The API server has told nothing of the gateway's {self._what} since {self._last:%H:%M:%S} UTC."
+        return ""
+
+    def replace(self, objects: list[Any]) -> None:
+        """These objects there are, and no others."""
+        before, self.objects = self.objects, {raw["metadata"]["name"]: raw for raw in objects}
+        for raw in (*before.values(), *objects):
+            self._changed("", raw)
+
+    def change(self, event: str, raw: Mapping[str, Any]) -> None:
+        """An object was added, changed or deleted."""
+        name = raw["metadata"]["name"]
+        if event == "DELETED":
+            self.objects.pop(name, None)
+        else:
+            self.objects[name] = raw
+        self._changed(event, raw)
+
+    def heard(self) -> None:
+        """The API server is there."""
+        self._last = self._now()
+
+    def failed(self, problem: str) -> None:
+        """The API server is not there; what it told is known for a while longer."""
+        logger.warning("The gateway's %s are not told of: %s", self._what, problem)
+
+
+class Demands:
+    """What is asked of each deployment that scales by itself. Losing it costs time, nothing else.
+
+    Args:
+        lookout: What engines say.
+        config: The gateway, where there is one.
+        gateways: Clients of its pods.
+        now: The present moment (UTC).
+    """
+
+    def __init__(
+        self,
+        lookout: Lookout,
+        config: GatewayConfig | None = None,
+        gateways: Gateways | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.tell: Callable[[Key], None] = lambda key: None
+        """Told of a deployment of whose demand a reconcile should hear."""
+        self._lookout = lookout
+        self._config = config
+        self._gateways = gateways
+        self._now = now
+        self.pods = Heard("pods", now, lambda event, raw: None)
+        self.leases = Heard("wake Leases", now, self._lease_changed)
+        self._answers: dict[str, Fact[GatewayDemand]] = {}
+        self._watched: dict[Key, WatchDemand] = {}
+        self._since: dict[Key, datetime] = {}
+        """Since when a deployment is watched."""
+        self._histories: dict[Key, History] = {}
+        self._told: dict[Key, Hint] = {}
+
+    def watches(self, kube: KubeClient) -> tuple[Watch, ...]:
+        """What is to be followed besides; none where there is no gateway."""
+        if self._config is None:
+            return ()
+        labels = ",".join(f"{key}={value}" for key, value in sorted(self._config.labels.items()))
+        where = self._config.namespace
+        return (
+            Watch(kube, Query("v1", "Pod", labels, where), self.pods),
+            Watch(kube, Query(wake.API_VERSION, wake.KIND, wake.SELECTOR, where), self.leases),
+        )
+
+    def watch(self, key: Key, scaling: Scaling | None) -> None:
+        """Watch the demand of a deployment from now on, or not any more; what came since it was planned is told."""
+        if scaling is None:
+            self._forget(key)
+            return
+        self._since.setdefault(key, self._now())
+        self._watched[key] = scaling.watch
+        self._told[key] = hint(scaling.watch, scaling.demand, self._now())
+        self._consider(key)
+
+    def _forget(self, key: Key) -> None:
+        self._watched.pop(key, None)
+        self._since.pop(key, None)
+        self._histories.pop(key, None)
+        self._told.pop(key, None)
+
+    def demand(self, key: Key) -> Demand | None:
+        """What is asked of a deployment; None where it is not watched yet."""
+        watch = self._watched.get(key)
+        return None if watch is None else self._demand(key, watch)
+
+    def _demand(self, key: Key, watch: WatchDemand) -> Demand:
+        now, history = self._now(), self._histories.get(key, History())
+        sight = self._sight(key) if watch.gateway else None
+        seen = max(item for item in (self._since[key], history.last) if item is not None)
+        blind = now - seen > timedelta(seconds=BLIND_SECONDS)
+        sights = self._lookout.sights(key)
+        return demand_of("/".join(key), sight, watch.engines, sights, history, now, blind=blind)
+
+    def _sight(self, key: Key) -> GatewaySight:
+        wakes = (parse_wake(raw) for raw in self.leases.objects.values())
+        ours = tuple(item for item in wakes if item is not None and (item.namespace, item.name) == key)
+        expected = self._config.replicas if self._config is not None else 1
+        there = {name: self._answers.get(name, Unknown("it was not asked yet.")) for name in self._addresses()}
+        return GatewaySight(there, expected, self.pods.unknown, ours, self.leases.unknown)
+
+    def _addresses(self) -> dict[str, str]:
+        """Addresses of the gateway's pods that run, by name; those on their way out still carry requests."""
+        found = {}
+        for name, raw in self.pods.objects.items():
+            status = raw.get("status") or {}
+            if status.get("podIP") and status.get("phase") == "Running":
+                found[name] = str(status["podIP"])
+        return found
+
+    def _lease_changed(self, event: str, raw: Mapping[str, Any]) -> None:
+        found: Wake | None = parse_wake(raw)
+        if found is not None:
+            self._consider((found.namespace, found.name))
+
+    def _consider(self, key: Key) -> None:
+        """Have a reconcile hear of a deployment if something may follow from its demand."""
+        watch = self._watched.get(key)
+        if watch is None:
+            return
+        found = hint(watch, self._demand(key, watch), self._now())
+        if found != self._told.get(key):
+            self._told[key] = found
+            self.tell(key)
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("The demand could not be read, which is a bug of Nightshift")
+
+    async def look(self) -> None:
+        """Ask every gateway pod once, and take in what follows for each deployment."""
+        if not self._watched:
+            return
+        if any(watch.gateway for watch in self._watched.values()):
+            asked = self._addresses()
+            answers = await asyncio.gather(*(self._ask(name, ip) for name, ip in asked.items()))
+            self._answers = dict(zip(asked, answers, strict=True))
+        for key, watch in list(self._watched.items()):
+            history = self._histories.get(key, History())
+            self._histories[key] = remembered(history, self._demand(key, watch).load, self._now())
+            self._consider(key)
+
+    async def _ask(self, name: str, ip: str) -> Fact[GatewayDemand]:
+        if self._gateways is None or self._config is None:
+            return Unknown("nobody can ask it.")
+        try:
+            answer = await self._gateways.at(ip, self._config.agent_port).demand(name)
+        except ValueError:
+            answer = Unknown("its address is none.")
+        GATEWAY_LOOKS.labels(result="read" if isinstance(answer, Known) else "unknown").inc()
+        return answer
