@@ -9,6 +9,7 @@ export PYTHONUNBUFFERED := 1
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
+CORE_TESTS := tests/core tests/api tests/policies
 LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11
 
 .PHONY: help
@@ -48,8 +49,9 @@ check: venv ## Formatting, lint, types, layers
 .PHONY: fast
 fast: venv ## Fast tests with the coverage gate of the core; no cluster
 	@$(BIN)/python -m e2e.cluster tool helm
-	@$(BIN)/pytest tests --numprocesses=auto --dist=loadgroup --cov --cov-report=
+	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --dist=loadgroup --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
+	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto --dist=loadgroup
 
 .PHONY: test
 test: ## Everything set up, all fast tests, the stories, the engine contract
@@ -61,7 +63,8 @@ e2e: venv ## Every story (T=NAME for one); resumes where it stopped
 	@$(BIN)/python -m e2e.run --suite all $(if $(T),--story $(T))
 
 .PHONY: crash
-crash: venv ## Kill the operator before and after every kind of write, on the local cluster
+crash: venv ## Kill the operator at every write of the simulated stories, then at every kind of write on the local cluster
+	@$(BIN)/pytest tests/runtime/test_crash.py --every-crash-point --numprocesses=auto -q
 	@$(BIN)/python -m e2e.crash
 
 .PHONY: contract

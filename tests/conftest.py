@@ -9,6 +9,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the golden files anew instead of comparing with them; read the diff before committing it",
     )
+    parser.addoption(
+        "--every-crash-point",
+        action="store_true",
+        help="end the simulated process at every write of every story (minutes), not at every sixth",
+    )
     parser.addoption("--seeds", type=int, default=10, help="how many orders of events each simulation tries")
 
 

@@ -12,6 +12,9 @@ from e2e.images import image
 from e2e.support.client import Client, Object, eventually
 from e2e.support.install import CHART, RELEASE, SYSTEM, values
 
+SIMULATOR_REQUESTS = {"cpu": "20m", "memory": "64Mi"}
+"""Of engines beside which no real ones run: two dozen of them fit on a node of two cores, whatever else is there."""
+
 NAME = "beside"
 ACCOUNT = f"{NAME}-nightshift"
 """Of the release's service account, as the chart names it; its ConfigMap is called so too."""
@@ -59,6 +62,8 @@ def install_beside(client: Client, namespace: str, **changes: Any) -> Place:
         changes: Chart values other than the stories'.
     """
     chosen = values(client, image("operator")) | changes
+    for profile in chosen["accelerators"].values():
+        profile["requests"] = dict(SIMULATOR_REQUESTS)
     chosen |= {"replicas": 0, "watchNamespaces": [namespace], "crds": {"enabled": False}}
     arguments = ["upgrade", "--install", NAME, str(CHART), "--namespace", namespace, "--values", "-"]
     client.helm(*arguments, stdin=yaml.safe_dump(chosen))

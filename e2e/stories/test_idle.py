@@ -1,6 +1,7 @@
 """What serves and is not changed costs the API server nothing but the renewal of a Lease."""
 
 import time
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,9 @@ def test_while_nothing_changes_nothing_is_written(world: World) -> None:
     world.apply(*(world.simulated(name) for name in NAMES))
     for name in NAMES:
         world.becomes_ready(name, seconds=120)
+
+    for name in NAMES:
+        world.eventually(f"the engine of {name} was looked at", partial(world.engine_was_looked_at, name), 90)
 
     def quiet() -> bool | None:
         mark = audit.mark()

@@ -1,7 +1,8 @@
 """The process ends before or after any write; a new one with an empty memory finishes the work.
 
 Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the real reconciler, once for each crash.
-`make crash` does the same on a real cluster, once for each kind of write, to a process that is really killed.
+The fast tests take some of the crashes, spread over all stories; `make crash` takes every one (--every-crash-point),
+and then goes on with a real cluster, once for each kind of write, to a process that is really killed.
 """
 
 import asyncio
@@ -34,6 +35,9 @@ _VOLATILE = ("resourceVersion", "uid", "creationTimestamp", "generation", "manag
 TAKEOVER_SECONDS = 20.0
 CRASH_POINTS = 1500
 """At least so many: twice the writes of all stories."""
+
+FAST_STRIDE = 6
+"""The fast tests end the process at every sixth write, beginning elsewhere in each story."""
 
 
 def of_simulation(story: Callable[[], Simulation], deaths: Deaths) -> Mortal:
@@ -111,15 +115,20 @@ def assert_at_rest(told: Mortal, after: str) -> None:
     assert told.writes == writes, f"never at rest after {after}"
 
 
+@pytest.fixture
+def stride(request: pytest.FixtureRequest) -> int:
+    return 1 if request.config.getoption("--every-crash-point") else FAST_STRIDE
+
+
 @pytest.mark.parametrize("name", STORIES)
-def test_a_crash_at_any_write_heals_in_a_new_process(name: str) -> None:
+def test_a_crash_at_any_write_heals_in_a_new_process(name: str, stride: int) -> None:
     """What lies outside of the process is the same before a write as after the one before it, if nobody else acted
     in between: then one telling shows both."""
     story = STORIES[name]
     undisturbed = story(Deaths())
     expected, writes = end_state(undisturbed), undisturbed.deaths.writes
     assert len(writes) >= 15
-    for index, write in enumerate(writes):
+    for index, write in list(enumerate(writes))[list(STORIES).index(name) % stride :: stride]:
         shown_by_the_last = index > 0 and index not in undisturbed.deaths.others_acted_before
         deaths = {f"after write {index}, {write}": Deaths(after=index)}
         if not shown_by_the_last:
