@@ -255,7 +255,7 @@ def test_a_map_of_values_keeps_the_schema_of_its_values() -> None:
         pytest.param(".spec.scaling", "has(self.maxReplicas) && has(self.target)", "such as 16", id="what Auto needs"),
         pytest.param(".spec.scaling", "self.minReplicas <= self.maxReplicas", "lower the one", id="bounds"),
         pytest.param(".spec.scaling", "self.minReplicas == 0", "remove idleSeconds", id="idle without zero"),
-        pytest.param(".spec", "self.traffic.mode != 'Service'", "set minReplicas to 1", id="zero without the gateway"),
+        pytest.param(".spec", "self.scaling.minReplicas > 0", "set minReplicas to 1", id="zero without the gateway"),
         pytest.param(".spec", "self.replicas == oldSelf.replicas", "Manual or External first", id="replicas in Auto"),
     ],
 )

@@ -76,7 +76,9 @@ class Controller:
 
     def watches(self) -> tuple[Watch, ...]:
         """What is to be followed besides kopf's watches, which are of LLMDeployments and their children alone."""
-        return self._reconciler.lookups.demands.watches(self._kube)
+        told = partial(self.child_event, routes.KIND)
+        own = routes.watch_of_routes(self._kube, self._reconciler.config, told)
+        return (*self._reconciler.lookups.demands.watches(self._kube), *((own,) if own is not None else ()))
 
     async def fill(self) -> None:
         """Fill the cache before the first watch."""
@@ -124,9 +126,6 @@ class Controller:
             tasks.create_task(self._measure())
             tasks.create_task(self._reconciler.lookups.lookout.run())
             tasks.create_task(self._reconciler.lookups.tender.run())
-            watch = routes.watch_of_routes(self._kube, config, partial(self.child_event, routes.KIND))
-            if watch is not None:
-                tasks.create_task(watch.run())
             tasks.create_task(self._reconciler.lookups.demands.run())
 
     async def _work(self) -> None:
