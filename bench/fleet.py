@@ -93,7 +93,8 @@ def manifest(key: tuple[str, str], replicas: int = 1) -> dict[str, Any]:
     }
 
 
-async def _with_kube(kubeconfig: str, work: Callable[[KubeClient], Awaitable[None]]) -> None:
+async def with_kube(kubeconfig: str, work: Callable[[KubeClient], Awaitable[None]]) -> None:
+    """Do something with a client of this kubeconfig."""
     configuration = Configuration()
     await load_kube_config(kubeconfig, client_configuration=configuration)
     kube = KubeClient(ApiClient(configuration))
@@ -115,7 +116,7 @@ def create_all(kubeconfig: str, found: Sequence[tuple[str, str]]) -> None:
 
         await asyncio.gather(*(creator() for _ in range(CREATORS)))
 
-    asyncio.run(_with_kube(kubeconfig, work))
+    asyncio.run(with_kube(kubeconfig, work))
 
 
 def change_each(kubeconfig: str, found: Sequence[tuple[str, str]], every_seconds: float) -> None:
@@ -126,7 +127,7 @@ def change_each(kubeconfig: str, found: Sequence[tuple[str, str]], every_seconds
             await kube.apply(manifest(key, 2), "nightshift-bench")
             await asyncio.sleep(every_seconds)
 
-    asyncio.run(_with_kube(kubeconfig, work))
+    asyncio.run(with_kube(kubeconfig, work))
 
 
 @contextlib.contextmanager
