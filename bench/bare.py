@@ -4,24 +4,22 @@ What `bench.reconcile` promises stands on the same machine as API server and con
 """
 
 import argparse
-import asyncio
 import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from bench.control_plane import enter
-from bench.fleet import INPUTS, NAMESPACES, Ground, create_all, prepared, with_kube
+from bench.fleet import CLIENTS, INPUTS, NAMESPACES, Ground, create_all, for_each, prepared
 from bench.operator_process import cpu_seconds
+from bench.reconcile import KINDS, RESOURCES, SERVING
 from bench.support import Measured, run
 from nightshift.adapters.kube import KubeClient
 from nightshift.api import names
 
-RESOURCES = 1000
-CLIENTS = 16
 MODEL = ("bench-0", "bot-0000")
-KINDS = "serviceaccounts,networkpolicies,services,poddisruptionbudgets,controllerrevisions,replicasets"
 ASSIGNED = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "ownerReferences")
 
 
@@ -30,14 +28,12 @@ def made(ground: Ground) -> list[dict[str, Any]]:
     operator = ground.start_operator()
     try:
         create_all(ground.administrator, [MODEL])
-        operator.wait('nightshift_deployments{reason="Serving"}', 1, 60)
-        found = ground.plane.client.list(KINDS, MODEL[0], f"{names.LABEL_DEPLOYMENT}={MODEL[1]}")
+        operator.wait(SERVING, 1, 60)
+        found = ground.plane.client.list(",".join(KINDS), MODEL[0], f"{names.LABEL_DEPLOYMENT}={MODEL[1]}")
     finally:
         operator.stop()
     objects = []
     for raw in found:
-        if raw["kind"] in ("EndpointSlice", "Endpoints"):
-            continue
         metadata = {key: value for key, value in raw["metadata"].items() if key not in ASSIGNED}
         clean = {key: value for key, value in raw.items() if key != "status"} | {"metadata": metadata}
         for field in ("clusterIP", "clusterIPs"):
@@ -55,27 +51,20 @@ def copies(objects: Sequence[dict[str, Any]], number: int) -> list[dict[str, Any
     return found
 
 
+async def apply_copies(objects: Sequence[dict[str, Any]], kube: KubeClient, number: int) -> None:
+    """Apply the objects of one LLMDeployment, one after the other."""
+    for raw in copies(objects, number):
+        await kube.apply(raw, names.FIELD_MANAGER)
+
+
 def measure(options: argparse.Namespace) -> Measured:
     """Apply them all, those of one LLMDeployment one after the other, several side by side."""
     with prepared(options.resources + 1) as ground:
         objects = made(ground)
         before = {name: cpu_seconds(pid) for name, pid in ground.plane.pids().items()}
-        took = 0.0
-
-        async def work(kube: KubeClient) -> None:
-            nonlocal took
-            left = list(range(options.resources))
-
-            async def client() -> None:
-                while left:
-                    for raw in copies(objects, left.pop()):
-                        await kube.apply(raw, names.FIELD_MANAGER)
-
-            began = time.monotonic()
-            await asyncio.gather(*(client() for _ in range(CLIENTS)))
-            took = time.monotonic() - began
-
-        asyncio.run(with_kube(ground.administrator, work))
+        began = time.monotonic()
+        for_each(ground.administrator, range(options.resources), partial(apply_copies, objects))
+        took = time.monotonic() - began
         used = {name: round(cpu_seconds(pid) - before[name], 1) for name, pid in ground.plane.pids().items()}
     results = {"objects": len(objects) * options.resources, "applied_seconds": round(took, 1), "cpu_seconds": used}
     return Measured({"resources": options.resources, "clients": CLIENTS, **INPUTS}, results, [])

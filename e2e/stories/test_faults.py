@@ -79,9 +79,9 @@ def through(telling: TellingBehindProxy, fault: str, index: int) -> list[str]:
     They are deleted then: the engines of all faults at once would not fit on a small node.
     """
     faults, seconds = FAULTS[fault]
-    telling.apply(telling.simulated(f"changed-{index}"))
-    telling.becomes_ready(f"changed-{index}", HEAL_SECONDS)
     changed, made = telling.simulated(f"changed-{index}"), telling.simulated(f"made-{index}")
+    telling.apply(changed)
+    telling.becomes_ready(f"changed-{index}", HEAL_SECONDS)
     changed["spec"]["engine"]["args"] = ["--max-model-len=256"]
     telling.when(f"{fault}, for {seconds:.0f} s; meanwhile one deployment is changed and another made")
     began = telling.proxy.begin(faults())
