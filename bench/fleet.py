@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from kubernetes.aio.client import ApiClient, Configuration
@@ -17,13 +17,15 @@ from bench.operator_process import OperatorProcess
 from e2e.support.install import CHART, restricted_namespace
 from nightshift.adapters.kube import KubeClient
 
+T = TypeVar("T")
+
 NAME = "nightshift-bench"
 """Of the release and of its namespace."""
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAMESPACES = 10
 GPUS_PER_NODE = 8
-CREATORS = 16
+CLIENTS = 16
 PROFILE = {
     "resourceName": "nvidia.com/gpu",
     "nodeSelector": {"type": "kwok"},
@@ -103,19 +105,24 @@ async def _with_kube(kubeconfig: str, work: Callable[[KubeClient], Awaitable[Non
         await kube.close()
 
 
-def create_all(kubeconfig: str, found: Sequence[tuple[str, str]]) -> None:
-    """Create LLMDeployments as fast as several clients side by side can."""
+def for_each(kubeconfig: str, items: Sequence[T], do: Callable[[KubeClient, T], Awaitable[Any]]) -> None:
+    """Do something with each item, as fast as several clients side by side can."""
 
     async def work(kube: KubeClient) -> None:
-        left = list(reversed(found))
+        left = list(reversed(items))
 
-        async def creator() -> None:
+        async def client() -> None:
             while left:
-                await kube.create(manifest(left.pop()))
+                await do(kube, left.pop())
 
-        await asyncio.gather(*(creator() for _ in range(CREATORS)))
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     asyncio.run(_with_kube(kubeconfig, work))
+
+
+def create_all(kubeconfig: str, found: Sequence[tuple[str, str]]) -> None:
+    """Create LLMDeployments as fast as several clients side by side can."""
+    for_each(kubeconfig, found, lambda kube, key: kube.create(manifest(key)))
 
 
 def change_each(kubeconfig: str, found: Sequence[tuple[str, str]], every_seconds: float) -> None:

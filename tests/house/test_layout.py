@@ -74,7 +74,7 @@ def test_a_lock_file_has_hashes_and_no_address(path: Path) -> None:
     [
         "kopf==1.45.2\n    # via nightshift\n",
         "kopf==1.45.2 \\\n    --hash=sha256:ab\naiohttp==3.14\n",
-        "--index-url https://example.com/simple\nkopf==1.45.2 --hash=sha256:ab\n",
+        "--index-url file:///packages\nkopf==1.45.2 --hash=sha256:ab\n",
         "-f wheels\nkopf==1.45.2 --hash=sha256:ab\n",
     ],
 )
