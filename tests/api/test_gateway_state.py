@@ -19,7 +19,7 @@ ROUTE: dict[str, Any] = {
     "revisions": [{"hash": "abc", "weight": 100, "service": "bot-abc", "port": 8000}],
     "queue": {"maxRequests": 3, "timeoutSeconds": 60},
     "limits": {"bodyBytes": 1000, "later": True},
-    "start": {"typicalSeconds": 80, "failure": None},
+    "start": {"typicalSeconds": 80, "failure": {"reason": "NoGpuCapacity"}},
 }
 
 
@@ -34,7 +34,8 @@ def test_a_whole_route_is_read_as_far_as_it_matters() -> None:
     state = found.routes["ml/bot"]
     assert (state.usable_servers, state.capacity, state.in_flight) == (3, 24, 5)
     assert (state.route.queue.max_requests, state.route.queue.timeout_seconds) == (3, 60)
-    assert (state.route.limits.body_bytes, state.route.start.typical_seconds) == (1000, 80)
+    assert state.route.limits.body_bytes == 1000
+    assert state.route.start.failure is not None
 
 
 def test_what_an_older_agent_does_not_say_has_a_default() -> None:

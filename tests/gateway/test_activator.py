@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from nightshift.core.gateway.holding import OVERHEAD_BYTES
+from nightshift.core.gateway.starts import Starts
 from tests.gateway.standins import SILENT, STREAM, Place, as_stream, now, served, tell_story
 from tests.gateway.states import KEY, entry
 from tests.support import virtual_time
@@ -132,7 +133,8 @@ def test_a_start_that_fails_is_answered_at_once_in_the_form_that_each_client_can
 
 def test_past_the_cap_a_client_is_told_when_to_try_again(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
-        place.tell(cap=2, start={"typicalSeconds": 100})
+        place.tell(cap=2)
+        place.activator.hall.learn(KEY, Starts((100.0,)))
         await asyncio.sleep(0.1)
         waiting = [place.ask(SILENT, name=name) for name in "ab"]
         await asyncio.sleep(30)
@@ -147,7 +149,8 @@ def test_past_the_cap_a_client_is_told_when_to_try_again(tmp_path: Path) -> None
 
 def test_a_request_that_waited_for_as_long_as_it_may_is_told_so(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
-        place.tell(timeout=60, start={"typicalSeconds": 100})
+        place.tell(timeout=60)
+        place.activator.hall.learn(KEY, Starts((100.0,)))
         await asyncio.sleep(0.1)
         silent, stream = await served(place.ask(SILENT), place.ask(STREAM))
         assert 60 <= now() < 60.3

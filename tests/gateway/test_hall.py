@@ -213,13 +213,6 @@ def test_what_an_earlier_process_knew_is_taken_over_and_gives_way_to_what_this_o
     assert it.demand(KEY, 50.0).starts == Starts((40.0, 50.0))
 
 
-def test_the_operators_word_on_starts_comes_first() -> None:
-    it = hall(cap=1, start={"typicalSeconds": 100})
-    it.learn(KEY, Starts((40.0,)))
-    guest(it).join()
-    assert refused(it, 10.0).retry_after == 90
-
-
 def test_with_a_replica_up_the_queue_is_asked_about_again_soon() -> None:
     it = hall(usable=1, capacity=0, cap=1)
     guest(it).join()

@@ -10,6 +10,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from nightshift.core.gateway.starts import Starts
 from nightshift.gateway.activator import SOCKET
 from tests.gateway.standins import Place, as_stream, now
 from tests.gateway.states import KEY
@@ -120,7 +121,8 @@ def test_the_engines_refusal_is_an_error_also_where_the_stream_has_begun(tmp_pat
 def test_a_full_queue_is_tried_again_when_it_was_told_to(tmp_path: Path) -> None:
     async def story(place: Place, client: openai.AsyncOpenAI) -> None:
         place.haproxy.answering = a_completion
-        place.tell(cap=1, start={"typicalSeconds": 40})
+        place.tell(cap=1)
+        place.activator.hall.learn(KEY, Starts((40.0,)))
         await asyncio.sleep(0.1)
         first = asyncio.create_task(client.chat.completions.create(model="ml/bot", messages=MESSAGES))
         await asyncio.sleep(5)

@@ -29,7 +29,6 @@ class StartFailure(StoredModel):
 class StartKnowledge(StoredModel):
     """What the operator knows of the start of a replica."""
 
-    typical_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     failure: StartFailure | None = None
 
 

@@ -68,7 +68,6 @@ class RouteFailure(StoredModel):
 class RouteStart(StoredModel):
     """What the operator knows of the start of a replica."""
 
-    typical_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     failure: RouteFailure | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from nightshift.api.gateway_state import RouteState
 from nightshift.core.gateway import holding
 from nightshift.core.gateway.refusals import Refusal, Why
-from nightshift.core.gateway.starts import Starts, typical_start
+from nightshift.core.gateway.starts import Starts
 from nightshift.core.gateway.wake import Demand, wanted
 from nightshift.gateway.line import Line, Stage, Ticket
 
@@ -341,9 +341,8 @@ class Hall:
     def _again(self, line: Line, now: float) -> int:
         if line.state is not None and line.state.usable_servers:
             return holding.LEAST_RETRY_SECONDS
-        told = line.state.route.start.typical_seconds if line.state is not None else None
         waited = now - line.cold_since if line.cold_since is not None else 0.0
-        return holding.retry_after(typical_start(told, line.starts), waited)
+        return holding.retry_after(line.starts.typical, waited)
 
     def _drop_idle(self, key: str) -> None:
         """A deployment that is gone needs no line any more."""

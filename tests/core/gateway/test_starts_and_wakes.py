@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift.api.wake import LEASE_SECONDS, Wake, parse_wake
-from nightshift.core.gateway.starts import KEPT_STARTS, Starts, newest, parse_starts, typical_start
+from nightshift.core.gateway.starts import KEPT_STARTS, Starts, newest, parse_starts
 from nightshift.core.gateway.wake import Demand, lease_manifest, lease_name, renewal_due, superfluous, wanted
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -49,12 +49,6 @@ def test_what_was_written_is_read_again_to_a_tenth_of_a_second(seconds: list[flo
 @given(st.text())
 def test_whatever_stands_there_is_read_without_harm(text: str) -> None:
     assert all(0 <= seconds <= 86400 for seconds in parse_starts(text).seconds)
-
-
-def test_the_operators_word_comes_before_what_this_process_saw() -> None:
-    assert typical_start(70.0, Starts((90.0,))) == 70.0
-    assert typical_start(None, Starts((90.0,))) == 90.0
-    assert typical_start(None, Starts()) is None
 
 
 def test_the_knowledge_noted_last_counts_and_an_empty_note_does_not() -> None:

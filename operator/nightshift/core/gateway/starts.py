@@ -49,16 +49,6 @@ def parse_starts(text: str) -> Starts:
     return found
 
 
-def typical_start(told: float | None, learned: Starts) -> float | None:
-    """How long a start typically takes, in seconds: as the operator says, who knows all gateway pods, or as learned.
-
-    Args:
-        told: What the route object says, if anything.
-        learned: What this process knows itself.
-    """
-    return told if told is not None else learned.typical
-
-
 def newest(candidates: Iterable[tuple[float, Starts]]) -> Starts:
     """Of several processes' knowledge the one noted last that is not empty.
 
