@@ -33,6 +33,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *MONITORED,
         "imagePullSecrets[0].name=pull",
         "hubEndpoint=http://hub.example.com",
+        "clusterDomain=corp.internal",
         "insecureRegistries[0]=registry.example.com:5000",
         "nodeSelector.zone=a",
         "tolerations[0].operator=Exists",

@@ -103,7 +103,9 @@ def test_without_it_nothing_of_it_is_made_and_the_operator_knows_of_none() -> No
 def test_the_processes_read_what_the_pod_says(variant: str) -> None:
     objects = rendered(variant)
     agent = setup_from({**environment(objects, "agent"), "POD_NAME": "g", "POD_NAMESPACE": "n"})
-    assert agent == Setup(settings=Settings(), namespace="n", pod="g", gateway_pods=2)
+    domain = operator_config(objects).cluster_domain
+    assert domain == ("corp.internal" if variant == "everything optional set" else "cluster.local")
+    assert agent == Setup(settings=Settings(cluster_domain=domain), namespace="n", pod="g", gateway_pods=2)
     activator = settings_from({**environment(objects, "activator"), "POD_NAME": "g", "POD_NAMESPACE": "n"})
     assert (activator.namespace, activator.pod, activator.gateway_pods) == ("n", "g", 2)
     assert activator.directory == ActivatorSettings().directory

@@ -148,7 +148,6 @@ async def test_an_agent_that_starts_while_the_api_server_is_away_changes_nothing
     assert await running.servers() == {"s-p1": 100}
     assert agent.unready() is not None
     assert agent.cluster.age_seconds is None
-    agent.telemetry.watch(lambda: agent.cluster.age_seconds)
     age = agent.telemetry.registry.get_sample_value("nightshift_gateway_config_age_seconds")
     assert age is not None
     assert math.isnan(age)
@@ -266,4 +265,5 @@ async def test_only_the_named_namespaces_are_watched(running: Running) -> None:
 def test_the_environment_says_where_and_how_much() -> None:
     found = setup_from({"NIGHTSHIFT_RUN_DIRECTORY": "/x", "POD_NAMESPACE": "n", "NIGHTSHIFT_WATCH_NAMESPACES": "a, b"})
     assert (found.settings.run, found.namespace, found.watch_namespaces) == ("/x", "n", ("a", "b"))
+    assert setup_from({"NIGHTSHIFT_CLUSTER_DOMAIN": "corp"}).settings.cluster_domain == "corp"
     assert setup_from({}) == Setup()

@@ -97,7 +97,9 @@ class OperatorConfig(Model):
     gateway: GatewayConfig | None = Field(
         default=None, description="The gateway; none: there is none, and Services lead straight to the pods."
     )
-    cluster_domain: str = "cluster.local"
+    cluster_domain: str = Field(
+        default="cluster.local", description="The cluster's DNS domain; the gateway is told the same by the chart."
+    )
     workers: int = Field(default=8, ge=1, description="Resources reconciled at the same time.")
     resync_seconds: int = Field(
         default=600,

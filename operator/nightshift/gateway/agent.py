@@ -23,7 +23,7 @@ from nightshift.api.route import Route
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.gateway import demand
 from nightshift.core.gateway.desired import Decision, decide
-from nightshift.core.gateway.settings import AGENT_SOCKET, STATE, Settings
+from nightshift.core.gateway.settings import AGENT_SOCKET, LOG_SOCKET, STATE, Settings
 from nightshift.core.gateway.slots import Assignment
 from nightshift.core.gateway.state import LiveSlot
 from nightshift.core.gateway.telling import state_file
@@ -31,6 +31,7 @@ from nightshift.gateway.agent_telemetry import Telemetry
 from nightshift.gateway.cluster import GATEWAYS, PODS, ROUTES, SLICES, Cluster, Kept
 from nightshift.gateway.driver import Driver
 from nightshift.gateway.files import write_atomically
+from nightshift.gateway.log_socket import serve_log
 from nightshift.gateway.models import serve_models
 from nightshift.gateway.probes import serve_probes
 
@@ -75,6 +76,7 @@ def setup_from(environment: Mapping[str, str]) -> Setup:
             run=environment.get("NIGHTSHIFT_RUN_DIRECTORY", settings.run),
             max_connections=int(environment.get("NIGHTSHIFT_GATEWAY_CONNECTIONS", settings.max_connections)),
             threads=int(environment.get("NIGHTSHIFT_GATEWAY_THREADS", settings.threads)),
+            cluster_domain=environment.get("NIGHTSHIFT_CLUSTER_DOMAIN", settings.cluster_domain),
         ),
         namespace=environment.get("POD_NAMESPACE", default.namespace),
         pod=environment.get("POD_NAME", default.pod),
@@ -99,6 +101,7 @@ class Agent:
         self.cluster = Cluster(self._wake, self._now, self.telemetry.rejected.inc, setup.gateway_pods)
         self.driver = Driver(setup.settings, self.telemetry)
         self._assignment = self.driver.remembered()
+        self.telemetry.requests.assign(self._assignment)
         self._woken = asyncio.Event()
         self._decided: Decision | None = None
         self._decided_routes: tuple[Route, ...] = ()
@@ -120,7 +123,8 @@ class Agent:
 
     async def run(self) -> None:
         """Follow and drive until cancelled."""
-        self.telemetry.watch(lambda: self.cluster.age_seconds)
+        self.telemetry.watch(lambda: self.cluster.age_seconds, lambda: self._asked)
+        log = await serve_log(Path(self._setup.settings.path(LOG_SOCKET)), self.telemetry.requests.take)
         models = await serve_models(Path(self._setup.settings.path(AGENT_SOCKET)), lambda: self.routes)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -128,6 +132,7 @@ class Agent:
                     tasks.create_task(watch.run())
                 tasks.create_task(self._drive())
         finally:
+            await log.close()
             await models.cleanup()
 
     def _watches(self) -> list[Watch]:
@@ -184,6 +189,7 @@ class Agent:
             return
         self._say_rejected(found)
         self._decided, self._assignment = found, found.assignment
+        self.telemetry.requests.assign(found.assignment)
         self._decided_routes = observed.routes.value if isinstance(observed.routes, Known) else ()
         self.driver.write(found)
         if live is not None:

@@ -22,7 +22,8 @@ ADDRESS = "10.0.0.7"
 
 def decided(*models: Model, before: Assignment | None = None, **options: Any) -> Decision:
     live = options.pop("live", {})
-    found = decide(SETTINGS, observed(models, **options), before or Assignment(), live)
+    settings = options.pop("settings", SETTINGS)
+    found = decide(settings, observed(models, **options), before or Assignment(), live)
     assert not isinstance(found, Unknown)
     return found
 
@@ -124,6 +125,11 @@ def test_a_route_that_balances_otherwise_or_waits_longer_gets_a_slot_of_another_
     other = decided(Model(route(affinity="Prefix", queue={"timeoutSeconds": 30}), {}), before=first.assignment)
     assert list(first.assignment.slots.values()) == ["be_l600_0"]
     assert list(other.assignment.slots.values()) == ["be_h30_0"]
+
+
+def test_an_alias_is_known_by_the_cluster_s_own_domain() -> None:
+    hosts = decided(Model(route(), {}), settings=Settings(cluster_domain="corp.internal")).desired.maps[HOSTS_MAP]
+    assert set(hosts) == {"bot.ml", "bot.ml.svc", "bot.ml.svc.corp.internal"}
 
 
 def test_maps_name_routes_by_path_host_and_model() -> None:

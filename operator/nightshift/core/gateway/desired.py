@@ -67,7 +67,7 @@ def decide(
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},
-            render_maps(routes, assignment, coverage, observed.gateways),
+            render_maps(routes, assignment, coverage, observed.gateways, settings.cluster_domain),
             fingerprint(settings, assignment.pools),
         ),
         assignment,

@@ -26,12 +26,15 @@ class Coverage(Enum):
     """There is no such replica: it is the activator's turn, for this adapter as for all."""
 
 
-_HOST_SUFFIXES = ("", ".svc", ".svc.cluster.local")
 _BARE_SHOWN = 3
 
 
 def render_maps(
-    routes: Iterable[Route], assignment: Assignment, coverage: Mapping[SlotKey, Coverage], gateways: int
+    routes: Iterable[Route],
+    assignment: Assignment,
+    coverage: Mapping[SlotKey, Coverage],
+    gateways: int,
+    cluster_domain: str,
 ) -> dict[str, dict[str, str]]:
     """All maps, by file.
 
@@ -40,14 +43,16 @@ def render_maps(
         assignment: Which slot is whose.
         coverage: Which of a revision's replicas have an adapter, by route, revision and adapter.
         gateways: How many share the queue.
+        cluster_domain: Of the cluster's DNS.
     """
     found = {route.key: route for route in routes}
+    suffixes = ("", ".svc", f".svc.{cluster_domain}")
     bare: dict[str, list[str]] = {}
     hosts: dict[str, str] = {}
     adapters: dict[str, str] = {}
     for key, route in sorted(found.items()):
         full = f"{route.name}.{route.namespace}"
-        hosts |= {full + suffix: key for suffix in _HOST_SUFFIXES}
+        hosts |= {full + suffix: key for suffix in suffixes}
         bare.setdefault(route.name, []).append(full)
         for adapter in route.adapters:
             choice = _adapter_choice(route, adapter, assignment, coverage)

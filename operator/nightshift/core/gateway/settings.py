@@ -32,6 +32,8 @@ class Settings:
     """In which a new engine comes to take its full share."""
     purge_milliseconds: int = 2000
     """After it unused connections to engines are closed: vLLM closes its own after 5 s, just when one may be used."""
+    cluster_domain: str = "cluster.local"
+    """The cluster's DNS domain: deployments' aliases are reached by names that end in it."""
     first_pool: int = 64
     """Slots of the most common kind to begin with."""
     other_pool: int = 8
@@ -52,4 +54,5 @@ MAPS = (ROUTES_MAP, HOSTS_MAP, BARE_MAP, MODELS_MAP, ADAPTERS_MAP, PATHS_MAP)
 CONFIG = "haproxy.cfg"
 RUNTIME_SOCKET, MASTER_SOCKET = "haproxy.sock", "master.sock"
 ACTIVATOR_SOCKET, AGENT_SOCKET, RELEASED_SOCKET = "activator.sock", "agent.sock", "released.sock"
+LOG_SOCKET = "log.sock"
 MEMORY, STATE = "plan.json", "state.json"
