@@ -111,6 +111,19 @@ async def test_the_agent_tells_it_on_its_port(gateway: Gateway, engine: MakeEngi
     assert said == agent.demand
     assert (said.pod, set(said.routes)) == ("gateway-7", {KEY})
 
+    def value(metric: str, **labels: str) -> float | None:
+        found = {"namespace": "ml", "name": "bot", **labels}
+        return agent.telemetry.registry.get_sample_value(f"nightshift_gateway_{metric}", found)
+
+    a.gate.clear()
+    async with gateway.session() as client:
+        asking = asyncio.create_task(ask(client))
+        await until(lambda: value("in_flight") == 1)
+        assert value("queued") == 0
+        a.gate.set()
+        assert (await asking)[0] == 200
+    await until(lambda: value("requests_total", revision="r1", result="ok") == 1)
+
     await gateway.kill()
     errors = ("nightshift_gateway_socket_errors_total",)
     await until(lambda: bool(agent.telemetry.registry.get_sample_value(*errors)))

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from prometheus_client import generate_latest
 
-from nightshift.core.gateway.refusals import Refusal
+from nightshift.core.gateway.refusals import Refusal, Why
 from nightshift.gateway.activator import settings_from
 from nightshift.gateway.activator_telemetry import Telemetry
 from nightshift.gateway.hall import Hall
@@ -45,6 +45,16 @@ def test_a_cold_start_is_told_with_its_phases_and_who_waits_with_the_oldest() ->
     assert value("nightshift_gateway_refused_total", reason="QueueFull", **deployment) == 1
     assert value("nightshift_gateway_refused_total", reason="UnknownRoute", namespace="", name="") == 1
     assert b"whatever" not in generate_latest(telemetry.registry)
+
+
+def test_series_of_a_deployment_that_is_gone_go() -> None:
+    telemetry = Telemetry()
+    for key in ("ml/bot", "ml/other", ""):
+        telemetry.refused(key, Why.QUEUE_FULL)
+        telemetry.left(key)
+    telemetry.keep({"ml/other": 1})
+    samples = [sample for family in telemetry.registry.collect() for sample in family.samples]
+    assert {sample.labels["name"] for sample in samples if "name" in sample.labels} == {"other", ""}
 
 
 def test_names_say_whose_they_are_and_carry_their_unit() -> None:

@@ -174,6 +174,7 @@ class Activator:
         now = self._looked = self._now()
         if self.state.changed():
             self.hall.observe(self.state.routes, now - (self.state.age or 0.0), now)
+            self.telemetry.keep(self.state.routes)
         self.hall.tick(now)
         self._wakes.tick(now)
 

@@ -1,6 +1,6 @@
 """The activator's metrics. Labels are deployments that the agent told of, and words of ours."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -71,28 +71,41 @@ class Telemetry(Notes):
             registry=self.registry,
         )
 
+        self._series: set[tuple[Counter, tuple[str, ...]]] = set()
+
+    def _count(self, counter: Counter, *labels: str) -> None:
+        counter.labels(*labels).inc()
+        self._series.add((counter, labels))
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Let go the series of deployments that are not among these any more."""
+        there = {"/", *keys}
+        for counter, labels in [one for one in self._series if "/".join(one[1][:2]) not in there]:
+            counter.remove(*labels)
+            self._series.discard((counter, labels))
+
     def refused(self, key: str, why: Why) -> None:
         """Count a refusal."""
-        self._refused.labels(*_labels(key), why.value).inc()
+        self._count(self._refused, *_labels(key), why.value)
 
     def released(self, key: str, waited: float) -> None:
         """Count a release."""
-        self._released.labels(*_labels(key)).inc()
+        self._count(self._released, *_labels(key))
         self._waited.observe(waited)
 
     def left(self, key: str) -> None:
         """Count a client that left."""
-        self._left.labels(*_labels(key)).inc()
+        self._count(self._left, *_labels(key))
 
     def put_back(self, key: str) -> None:
         """Count a request that came back."""
-        self._put_back.labels(*_labels(key)).inc()
+        self._count(self._put_back, *_labels(key))
 
     def cold_start(self, key: str, phase: Phase, seconds: float) -> None:
         """Measure a phase of a cold start."""
         self._phases.labels(phase).observe(seconds)
         if phase == "start":
-            self._cold_starts.labels(*_labels(key)).inc()
+            self._count(self._cold_starts, *_labels(key))
 
     def renewed(self, *, ok: bool) -> None:
         """Count a renewal of a wake Lease."""

@@ -1,10 +1,14 @@
 """The agent's own metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from nightshift import __version__
+from nightshift.core.gateway.demand import Asked
+from nightshift.gateway.request_telemetry import RequestTelemetry
 
 
 class Telemetry:
@@ -12,6 +16,9 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = RequestTelemetry(self.registry)
         self.config_age = Gauge(
             "nightshift_gateway_config_age_seconds",
             "Seconds since the API server was last heard, on the watch that was heard longest ago; it sends something "
@@ -55,11 +62,37 @@ class Telemetry:
         for result in ("ok", "failed"):
             self.reloads.labels(result=result)
 
-    def watch(self, age: Callable[[], float | None]) -> None:
-        """Ask for the age of the configuration whenever the metrics are read."""
+    def watch(self, age: Callable[[], float | None], asked: Callable[[], Mapping[str, Asked]]) -> None:
+        """Ask for the age of the configuration, and for what is asked of the routes, whenever the metrics are read."""
 
         def seconds() -> float:
             found = age()
             return float("nan") if found is None else found
 
         self.config_age.set_function(seconds)
+        self.registry.register(_Load(asked))
+
+
+class _Load(Collector):
+    """Of each route what HAProxy told when it was looked at last; what is unknown is left out."""
+
+    def __init__(self, asked: Callable[[], Mapping[str, Asked]]) -> None:
+        self._asked = asked
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["namespace", "name"]
+        in_flight = GaugeMetricFamily(
+            "nightshift_gateway_in_flight", "Requests that replicas work on; left out where unknown.", labels=labels
+        )
+        queued = GaugeMetricFamily(
+            "nightshift_gateway_queued",
+            "Requests that wait in HAProxy for a replica with room; left out where unknown. Those that wait for a "
+            "start are nightshift_gateway_held.",
+            labels=labels,
+        )
+        for key, one in self._asked().items():
+            namespace, _, name = key.partition("/")
+            for family, value in ((in_flight, one.in_flight), (queued, one.queued)):
+                if value is not None:
+                    family.add_metric([namespace, name], value)
+        yield from (in_flight, queued)

@@ -8,11 +8,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from nightshift.core.gateway import answers
+from nightshift.core.gateway.log_line import LINE_BYTES, log_format
 from nightshift.core.gateway.rules import identify, released, route_request
 from nightshift.core.gateway.settings import (
     ACTIVATOR_SOCKET,
     AGENT_SOCKET,
     BUFFER_BYTES,
+    LOG_SOCKET,
     RELEASED_SOCKET,
     REWRITE_BYTES,
     RUNTIME_SOCKET,
@@ -24,33 +26,8 @@ from nightshift.core.gateway.state import Server
 _METRICS_CONNECTIONS = 50
 """Kept for probes and scrapers, however many clients there are."""
 
-_LOG_FIELDS = (
-    ("time", "%[date(0,ms)]", False),
-    ("route", "var(txn.route)", True),
-    ("slot", "%b", None),
-    ("server", "%s", None),
-    ("method", "method", True),
-    ("path", "var(txn.path)", True),
-    ("status", "%ST", False),
-    ("bytes", "%B", False),
-    ("retries", "%rc", None),
-    ("request_ms", "%TR", False),
-    ("queue_ms", "%Tw", False),
-    ("connect_ms", "%Tc", False),
-    ("first_byte_ms", "%Tr", False),
-    ("total_ms", "%Ta", False),
-    ("end", "%ts", None),
-)
-"""Name, where it comes from, and whether it is a client's text (True), our own text (None), or a number (False)."""
-
-
-def log_format() -> str:
-    """One JSON object per request. No headers, no query, no body: nothing of them may be a secret."""
-    fields = []
-    for name, source, text in _LOG_FIELDS:
-        value = f"%[{source},bytes(0,128),json(utf8s)]" if text else source
-        fields.append(f'"{name}":{value}' if text is False else f'"{name}":"{value}"')
-    return "{" + ",".join(fields) + "}"
+_RING_BYTES = 1024 * 1024
+"""About 3,000 log lines, for an agent that is busy for a moment."""
 
 
 def server_options(settings: Settings, server: Server) -> str:
@@ -78,7 +55,7 @@ def config(
         servers: By slot, so that a process that starts from this file is at once in the state of the one before it.
         fingerprint: Of everything but the servers; told by `show info`, so that it is known what a process has read.
     """
-    lines = [*_global(settings, fingerprint), *_defaults(settings)]
+    lines = [*_global(settings, fingerprint), *_observed(settings), *_defaults(settings)]
     for kind in sorted(pools):
         lines += _slot_defaults(kind)
     lines += _frontends(settings)
@@ -105,7 +82,8 @@ def _global(settings: Settings, fingerprint: str) -> list[str]:
         "# Written by Nightshift's agent; edits are lost.",
         "global",
         f"    description nightshift-{fingerprint}",
-        "    log stdout format raw local0 info",
+        f"    log stdout len {LINE_BYTES} format raw local0 info",
+        f"    log ring@observed len {LINE_BYTES} format raw local0 info",
         f"    stats socket {settings.path(RUNTIME_SOCKET)} mode 600 level admin expose-fd listeners",
         "    stats timeout 1m",
         f"    hard-stop-after {settings.hard_stop_seconds}s",
@@ -113,6 +91,18 @@ def _global(settings: Settings, fingerprint: str) -> list[str]:
         f"    nbthread {settings.threads}",
         f"    tune.bufsize {BUFFER_BYTES}",
         f"    tune.maxrewrite {REWRITE_BYTES}",
+    ]
+
+
+def _observed(settings: Settings) -> list[str]:
+    """What the agent counts: HAProxy writes into a ring in its memory, and drops lines that the agent does not take."""
+    return [
+        "ring observed",
+        "    format raw",
+        f"    maxlen {LINE_BYTES}",
+        f"    size {_RING_BYTES}",
+        "    timeout connect 2s",
+        f"    server agent unix@{settings.path(LOG_SOCKET)}",
     ]
 
 

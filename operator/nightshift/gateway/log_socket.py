@@ -1,0 +1,77 @@
+"""Takes HAProxy's log lines on a UNIX socket. HAProxy waits for nobody there: it drops what is not taken."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from nightshift.core.gateway.log_line import LINE_BYTES
+
+Take = Callable[[str], None]
+
+
+class LogServer:
+    """Listens until it is closed."""
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+        self._connections: set[asyncio.BaseTransport] = set()
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self, socket: Path) -> "LogServer":
+        """Listen at a path; what a former process left there is replaced. Its directory lets nobody else in."""
+        _make_way(socket)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Lines(self._take, self._connections), str(socket))
+        return self
+
+    async def close(self) -> None:
+        """End; HAProxy keeps what comes then for the next one, as far as its ring goes."""
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.close()
+            await self._server.wait_closed()
+            await asyncio.sleep(0)  # the connections end in the loop's next round
+
+
+def _make_way(socket: Path) -> None:
+    socket.unlink(missing_ok=True)
+
+
+async def serve_log(socket: Path, take: Take) -> LogServer:
+    """Listen.
+
+    Args:
+        socket: Where.
+        take: Called with each line, without its end. It must not raise.
+    """
+    return await LogServer(take).start(socket)
+
+
+class _Lines(asyncio.Protocol):
+    """One HAProxy process; after a reload there are two for a while."""
+
+    def __init__(self, take: Take, connections: set[asyncio.BaseTransport]) -> None:
+        self._take = take
+        self._connections = connections
+        self._transport: asyncio.BaseTransport | None = None
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note it, to end it."""
+        self._transport = transport
+        self._connections.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        if self._transport is not None:
+            self._connections.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what is complete; a line without an end is handed on in pieces and not kept."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line.decode(errors="replace"))
+        if len(self._rest) > 2 * LINE_BYTES:
+            self._take(self._rest.decode(errors="replace"))
+            self._rest = b""
