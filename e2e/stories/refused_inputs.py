@@ -30,6 +30,11 @@ REFUSED: Mapping[str, tuple[Spec, str]] = {
     "a cache claim without a size": ({"model": {"uri": "hf://a/b", "cache": {"type": "Claim"}}}, "needs a size"),
     "a size in words": ({"model": {"uri": "hf://a/b", "cache": {"type": "Claim", "size": "big"}}}, "size"),
     "a served name with a space": ({"model": {"uri": "hf://a/b", "servedName": "my model"}}, "servedName"),
+    "a task that there is not": ({"model": {"uri": "hf://a/b", "task": "Poetry"}}, "spec.model.task"),
+    "a task that the arguments say too": (
+        {"model": {"uri": "hf://a/b", "task": "Embedding"}, "engine": {"args": ["--runner=pooling"]}},
+        "remove --runner",
+    ),
     "no accelerators": ({"hardware": {"candidates": [{"accelerator": "cpu", "count": 0}]}}, "count"),
     "a field that does not exist": ({"sclaing": {}}, "sclaing"),
     "fewer replicas than none": ({"replicas": -1}, "spec.replicas"),

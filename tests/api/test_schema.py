@@ -121,6 +121,11 @@ def test_every_owned_flag_is_refused_with_what_to_use_instead(flag: str) -> None
     assert f"argument {flag} is refused: {OWNED_FLAGS[flag]}" in rules_of(".spec.engine.args")
 
 
+@pytest.mark.parametrize("flag", ["--task", "--runner"])
+def test_what_the_model_is_for_is_said_once(flag: str) -> None:
+    assert f"model.task and the argument {flag} say the same twice" in rules_of(".spec")
+
+
 @pytest.mark.parametrize("name", REFUSED_ENVIRONMENT)
 def test_every_dangerous_variable_is_refused(name: str) -> None:
     assert f"e.name == '{name}'" in rules_of(".spec.engine.env")

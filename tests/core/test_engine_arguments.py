@@ -46,6 +46,31 @@ def test_a_quantization_is_an_argument_of_nightshifts() -> None:
     assert found[found.index("--quantization") + 1] == "fp8"
 
 
+@pytest.mark.parametrize(
+    ("version", "task", "expected"),
+    [
+        pytest.param("0.32.0", None, [], id="nothing asked: nothing said"),
+        pytest.param("0.32.0", "Chat", ["--runner", "generate"], id="a chat model"),
+        pytest.param("0.32.0", "Completion", ["--runner", "generate"], id="a model without a chat"),
+        pytest.param("0.32.0", "Embedding", ["--runner", "pooling", "--convert", "embed"], id="one that embeds"),
+        pytest.param("0.32.0", "Rerank", ["--runner", "pooling"], id="one that ranks"),
+        pytest.param("0.13.0", "Embedding", ["--runner", "pooling", "--convert", "embed"], id="since 0.13.0"),
+        pytest.param("0.12.0", "Chat", ["--task", "generate"], id="before 0.13.0 a chat model"),
+        pytest.param("0.12.0", "Embedding", ["--task", "embed"], id="before 0.13.0 one that embeds"),
+        pytest.param("0.12.0", "Rerank", ["--task", "score"], id="before 0.13.0 one that ranks"),
+    ],
+)
+def test_what_the_model_is_for_is_said_as_the_version_wants_it(
+    version: str, task: str | None, expected: list[str]
+) -> None:
+    resolved = revision(engine_version=version).resolved
+    plain = arguments(wanted_of(model_spec()), resolved, ["chat"], "/models/x", 1)
+    wanted = wanted_of({"model": {**model_spec()["model"], **({"task": task} if task else {})}})
+    found = arguments(wanted, resolved, ["chat"], "/models/x", 1)
+    where = plain.index("--shutdown-timeout") if "--shutdown-timeout" in plain else len(plain)
+    assert found == [*plain[:where], *expected, *plain[where:]]
+
+
 def test_the_users_arguments_come_last_and_stay_as_written() -> None:
     wanted = wanted_of(
         model_spec(engine={"args": ["--max-model-len=8192", "--seed", "1"]}, traffic={"drainSeconds": 30})

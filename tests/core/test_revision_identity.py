@@ -90,6 +90,7 @@ def test_what_does_not_touch_pods_finds_the_revision_again(before: dict[str, Any
         pytest.param({"model": {"uri": HUB_MODEL, "revision": "main"}}, id="the model's revision"),
         pytest.param({"model": {"uri": "pvc://models"}}, id="the model"),
         pytest.param({"model": {"uri": HUB_MODEL, "revision": SHA, "quantization": "fp8"}}, id="the quantization"),
+        pytest.param({"model": {"uri": HUB_MODEL, "revision": SHA, "task": "Embedding"}}, id="the task"),
     ],
 )
 def test_what_touches_pods_makes_another_revision(after: dict[str, Any]) -> None:

@@ -205,6 +205,14 @@ def test_the_task_decides_which_paths_there_are(architecture: str, args: list[st
     assert made(model_spec(), Observed(), Plan(target=stored, counts={stored.hash: 1})).task == task
 
 
+@pytest.mark.parametrize("task", ["Chat", "Completion", "Embedding", "Rerank"])
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "BertModel"])
+def test_a_task_that_the_spec_names_comes_before_the_architecture(architecture: str, task: str) -> None:
+    spec = {"model": {**model_spec()["model"], "task": task}}
+    stored = facts(architecture)(revision(spec))
+    assert made(spec, Observed(), Plan(target=stored, counts={stored.hash: 1})).task == task
+
+
 def sight(loaded: Any) -> AdapterSight:
     return AdapterSight("start", loaded)
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nightshift.api import names
 from nightshift.api.base import StoredModel
+from nightshift.api.spec import Task
 
 LABEL_ROUTE = f"{names.GROUP}/route"
 """On a ConfigMap, with the value "true": it holds a route."""
@@ -24,7 +25,6 @@ ObjectName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]
 ModelName = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 """A name that clients may call a model or an adapter by: nothing in it has a meaning in maps or commands."""
 
-Task = Literal["Chat", "Completion", "Embedding", "Rerank"]
 Affinity = Literal["None", "Session", "Prefix"]
 
 

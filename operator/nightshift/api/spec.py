@@ -137,6 +137,13 @@ class ModelCache(Model):
     )
 
 
+Task = Literal["Chat", "Completion", "Embedding", "Rerank"]
+"""What a model is for, and so which paths of its engines the gateway lets through (core/gateway/paths.py)."""
+
+_TASK_FLAGS = ("--task", "--runner")
+"""Flags of vLLM that say the same as model.task."""
+
+
 class ModelSpec(Model):
     """The model and where its files come from."""
 
@@ -172,6 +179,13 @@ class ModelSpec(Model):
         max_length=128,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         description="Name that clients use in `model`; default: metadata.name. A change restarts the pods.",
+    )
+    task: Task | None = Field(
+        default=None,
+        description="What the model is for: the engine is started for it, and the gateway lets through its paths "
+        "only. Chat: chat completions, completions, responses and messages. Completion: completions. Embedding: "
+        "embeddings. Rerank: rerank and score. Default: as engine.args and the model's architecture say, else Chat. "
+        "A change restarts the pods, one after another.",
     )
     quantization: str | None = Field(
         default=None,
@@ -299,6 +313,17 @@ class RolloutSpec(Model):
     )
 
 
+def _task_rules() -> list[tuple[str, str]]:
+    return [
+        (
+            "!has(self.model.task) || !has(self.engine) || !has(self.engine.args) || "
+            f"!self.engine.args.exists(a, a == '{flag}' || a.startsWith('{flag}='))",
+            f"model.task and the argument {flag} say the same twice; remove {flag} from engine.args",
+        )
+        for flag in _TASK_FLAGS
+    ]
+
+
 class Spec(Model):
     """Spec of an LLMDeployment. Only model.uri is required."""
 
@@ -317,6 +342,7 @@ class Spec(Model):
                 "an adapter cannot have the model's own name (model.servedName); rename the adapter",
             ),
             *SPEC_RULES,
+            *_task_rules(),
         )
     )
 

@@ -12,6 +12,7 @@ from packaging.version import Version
 from nightshift.api.adapters import MAX_ADAPTERS
 from nightshift.api.names import ENGINE_PORT
 from nightshift.api.revision import Resolved, RevisionSpec
+from nightshift.api.spec import Task
 
 MODELS_DIRECTORY = "/models"
 CACHE_DIRECTORY = "/cache"
@@ -34,13 +35,29 @@ class EngineTraits:
     """`vllm serve MODEL` is the image's entry point (from 0.11.1); before it, `--model MODEL`."""
     shutdown_timeout: bool
     """`--shutdown-timeout` lets running requests end after SIGTERM (from 0.18.0)."""
+    runner: bool
+    """What the model is for is said by `--runner` and `--convert`; before 0.13.0, which took `--task` away, by that."""
 
 
 TRAITS = (
-    EngineTraits(Version("0"), positional_model=False, shutdown_timeout=False),
-    EngineTraits(Version("0.11.1"), positional_model=True, shutdown_timeout=False),
-    EngineTraits(Version("0.18.0"), positional_model=True, shutdown_timeout=True),
+    EngineTraits(Version("0"), positional_model=False, shutdown_timeout=False, runner=False),
+    EngineTraits(Version("0.11.1"), positional_model=True, shutdown_timeout=False, runner=False),
+    EngineTraits(Version("0.13.0"), positional_model=True, shutdown_timeout=False, runner=True),
+    EngineTraits(Version("0.18.0"), positional_model=True, shutdown_timeout=True, runner=True),
 )
+
+
+_TASK: dict[Task, str] = {"Chat": "generate", "Completion": "generate", "Embedding": "embed", "Rerank": "score"}
+"""vLLM's --task."""
+
+_RUNNER: dict[Task, tuple[str, ...]] = {
+    "Chat": ("--runner", "generate"),
+    "Completion": ("--runner", "generate"),
+    "Embedding": ("--runner", "pooling", "--convert", "embed"),
+    "Rerank": ("--runner", "pooling"),
+}
+"""The same from 0.13.0 on. A model that ranks is left as its architecture says: one that only embeds ranks by that
+(vllm/config/model.py `_get_default_convert_type`, entrypoints/pooling/scoring, 0.32.0)."""
 
 
 def traits(version: str) -> EngineTraits:
@@ -68,6 +85,8 @@ def arguments(
         owned += ["--tensor-parallel-size", str(tensor_parallel)]
     if spec.model.quantization:
         owned += ["--quantization", spec.model.quantization]
+    if spec.model.task is not None:
+        owned += _RUNNER[spec.model.task] if has.runner else ("--task", _TASK[spec.model.task])
     if has.shutdown_timeout:
         owned += ["--shutdown-timeout", str(spec.drain_seconds)]
     if resolved.lora_rank is not None:

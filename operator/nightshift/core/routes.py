@@ -13,8 +13,8 @@ from nightshift.api.route import (
     RouteQueue,
     RouteRevision,
     RouteStart,
-    Task,
 )
+from nightshift.api.spec import Task
 from nightshift.core.capacity import fit_status
 from nightshift.core.causes import revision_cause
 from nightshift.core.concurrency import concurrent_requests, engine_arguments, unknown_requests
@@ -188,13 +188,15 @@ _RERANK = ("score", "rerank", "classify", "reward")
 
 
 def _task(revision: Revision | None) -> Task:
-    """What the model is for, by what the engine is told, else by its architecture; a chat model where neither says.
+    """What the model is for: as model.task says, else what the engine is told, else its architecture; else it chats.
 
-    Worked example: BertModel embeds, Qwen3ForSequenceClassification ranks, LlamaForCausalLM chats; the same with
-    --runner=pooling embeds.
+    Worked example: without a task BertModel embeds, Qwen3ForSequenceClassification ranks, LlamaForCausalLM chats; the
+    same with --runner=pooling embeds.
     """
     if revision is None:
         return "Chat"
+    if (task := revision.spec.model.task) is not None:
+        return task
     asked = _asked(engine_arguments(revision.record.pod_template))
     if asked & set(_RERANK):
         return "Rerank"

@@ -5,7 +5,7 @@ vLLM serves more than inference, and guards only a part of it even with an API k
 (%2e, //, ..) is another path, and none of those is in the list.
 """
 
-from nightshift.api.route import Task
+from nightshift.api.spec import Task
 
 ALLOWED: dict[Task, tuple[str, ...]] = {
     "Chat": (
