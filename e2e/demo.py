@@ -105,7 +105,8 @@ def serve(client: Client, mark: Callable[[str], None]) -> tuple[str, str]:
     mark("apply to Ready")
     print(f"\n$ kubectl get lld -n {NAMESPACE}")
     print(client.kubectl("get", "lld", "-n", NAMESPACE))
-    print(f"$ # {QUESTION}")
+    url = (client.get("llmdeployment", name, NAMESPACE) or {})["status"]["url"]
+    print(f"$ # {QUESTION} (asked at {url})")
     answer = client.chat(NAMESPACE, name, QUESTION)
     mark("chat")
     print(f"{answer}\n")
