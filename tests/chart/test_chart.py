@@ -239,6 +239,15 @@ def test_pod_monitors_select_the_operator_and_the_engines() -> None:
     assert "PodMonitor" not in {item["kind"] for item in rendered("default values")}
 
 
+def test_a_metric_s_label_namespace_stays_the_deployment_s_where_the_metric_is_ours() -> None:
+    monitors = {item["metadata"]["name"]: item for item in rendered("metrics scraped") if item["kind"] == "PodMonitor"}
+    kept = {
+        name: {end.get("honorLabels", False) for end in item["spec"]["podMetricsEndpoints"]}
+        for name, item in monitors.items()
+    }
+    assert kept == {"nightshift": {True}, "nightshift-gateway": {True}, "nightshift-engines": {False}}
+
+
 def test_the_chart_carries_the_custom_resource_definition() -> None:
     found = only(rendered("default values"), "CustomResourceDefinition")
     assert found["spec"] == custom_resource_definition()["spec"]
