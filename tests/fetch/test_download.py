@@ -144,8 +144,8 @@ def test_damage_at_the_source_is_told(fetch: Fetch, sha: str, target: Path, hub:
 
 
 def test_a_slow_download_is_not_a_standing_one(fetch: Fetch, sha: str, target: Path, hub: RunningHub) -> None:
-    hub.faults({"match": "/_cdn/*", "bytes_per_second": len(WEIGHTS) // 2})
-    ended = fetch.download(sha, target, stall_seconds=1)
+    hub.faults({"match": "/_cdn/*", "bytes_per_second": len(WEIGHTS) // 4})
+    ended = fetch.download(sha, target, stall_seconds=3)
     assert ended.downloaded.files == 3
     done = [progress.bytes_done for progress in ended.progress]
     assert done == sorted(done)
