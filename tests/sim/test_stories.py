@@ -1,17 +1,21 @@
 """Named scenarios, whose logs are kept beside this file and read like stories."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from nightshift.api import names
 from nightshift.api.fetch import Failed, FetchReason, Resolved
-from nightshift.core.facts import ImageNotFound
+from nightshift.core.autoscale.demand import Demand, History, Load
+from nightshift.core.autoscale.history import WINDOW_SECONDS
+from nightshift.core.facts import ImageNotFound, Known
 from nightshift.core.observed import ImageAnswer
 from tests.support.builders import DIGEST, HUB_MODEL, NOW, SHA, digest_known, model_spec, with_gateway
 from tests.support.golden import assert_golden
 from tests.support.simulation import Simulation
+from tests.support.town import auto
 from tests.support.world import Fate
 
 STORIES = Path(__file__).parent / "stories"
@@ -109,6 +113,36 @@ def from_the_pods_to_the_gateway() -> Simulation:
     return simulation.settle()
 
 
+def demand_that_takes_replicas_up_and_down_to_none_and_wakes_one() -> Simulation:
+    simulation = Simulation(auto(), chosen=with_gateway()).settle()
+    asks(simulation, 40)
+    asks(simulation, 5, busiest=1)
+    asks(simulation, 0)
+    simulation.pass_time(1000)
+    simulation.settle()
+    asks(simulation, 20, held=True)
+    asks(simulation, 20)
+    return simulation
+
+
+def asks(simulation: Simulation, requests: int, *, held: bool = False, busiest: int = 0) -> None:
+    """So many requests are under way, and have been for the last minutes, or wait for a replica."""
+    simulation.say(f"clients: {requests} requests {'wait for a replica' if held else 'are under way'}")
+    asked_at = simulation.now
+
+    def demand(now: datetime) -> Demand:
+        load = Load(requests, requests, f"Requests: {requests} {'held' if held else 'in flight'}")
+        since = now - timedelta(seconds=2 * WINDOW_SECONDS)
+        last = now if requests else now - (simulation.now - asked_at)
+        return Demand(load, held, Known(last, now), history=History(since, now, ((since, requests), (now, requests))))
+
+    pods = sorted(raw["metadata"]["name"] for raw in simulation.server.of_kind("Pod"))
+    simulation.running = {name: requests if place == busiest else 0 for place, name in enumerate(pods)}
+    simulation.demand = demand
+    simulation.pass_time(0)
+    simulation.settle()
+
+
 TOLD: tuple[Callable[[], Simulation], ...] = (
     first_start_from_a_branch,
     change_of_an_argument_with_two_replicas,
@@ -121,6 +155,7 @@ TOLD: tuple[Callable[[], Simulation], ...] = (
     off_and_on_again,
     served_through_the_gateway_and_changed,
     from_the_pods_to_the_gateway,
+    demand_that_takes_replicas_up_and_down_to_none_and_wakes_one,
 )
 
 

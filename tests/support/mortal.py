@@ -12,16 +12,19 @@ from typing import Any
 from nightshift.adapters.kube import CHILD_KINDS, KubeError
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
+from nightshift.core.autoscale.demand import Demand
+from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.observed import ImageAnswer, image_key
 from nightshift.core.planning import Plan
 from nightshift.runtime import routes
-from nightshift.runtime.cache import Cache, owner_key
+from nightshift.runtime.cache import Cache, Key, owner_key
+from nightshift.runtime.demand import Demands
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.tender import Tender
-from tests.support.builders import digest_known
+from tests.support.builders import NOW, digest_known
 from tests.support.fake_engines import FakeEngine, FakeEngines, FakeSidecars
 from tests.support.fake_kube import Crash, FakeKube
 from tests.support.simulation import KEY, Simulation
@@ -108,6 +111,28 @@ class StartedEngines(FakeEngines):
         return self.by_ip.setdefault(f"{pod_ip} {starts}", FakeEngine(refuses=self._outer.engines_refuse))
 
 
+class ToldDemands(Demands):
+    """What the simulation says of the demand."""
+
+    def __init__(self, outer: "Mortal", lookout: Lookout) -> None:
+        super().__init__(lookout)
+        self._outer = outer
+
+    def demand(self, key: Key) -> Demand | None:
+        return None if self._outer.demand is None else self._outer.demand(self._outer.clock())
+
+
+class ToldLookout(Lookout):
+    """What the simulation says of the engines."""
+
+    def __init__(self, outer: "Mortal") -> None:
+        super().__init__(FakeEngines())
+        self._outer = outer
+
+    def sights(self, key: Key) -> dict[str, EngineSight]:
+        return self._outer.sights()
+
+
 class Mortal(Simulation):
     """One LLMDeployment, one world, and one process of the operator after the other."""
 
@@ -125,7 +150,7 @@ class Mortal(Simulation):
         """What every engine says against loading from a path."""
         self.engines, self.sidecars = StartedEngines(self), FakeSidecars()
         super().__init__(spec, gpus=gpus, chosen=chosen, images=digest_known() if images is None else images)
-        self.server.timestamp = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
+        self.server.timestamp = lambda: self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
         self.begin()
 
     def begin(self) -> None:
@@ -142,9 +167,15 @@ class Mortal(Simulation):
         kube = MortalKube(self)
         self.tender = Tender(self.engines, self.sidecars)
         self.tender.tell = self._hear
-        lookups = Lookups(kube, FakeRegistry(self), Lookout(FakeEngines()), self.tender)
-        self.reconciler = Reconciler(self.config, kube, self.cache, lookups)
+        lookout = ToldLookout(self)
+        demands = ToldDemands(self, lookout)
+        lookups = Lookups(kube, FakeRegistry(self), lookout, self.tender, self.clock, demands)
+        self.reconciler = Reconciler(self.config, kube, self.cache, lookups, now=self.clock)
         self._dirty = True
+
+    def clock(self) -> datetime:
+        """The time of all processes, which stories let pass."""
+        return datetime.now(UTC) + (self.now - NOW)
 
     def tell(self) -> bool:
         """A watch by label tells of an object that loses its label as deleted, as it was before."""

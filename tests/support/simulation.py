@@ -5,8 +5,8 @@ The operator sees the API server through the real cache, whose watch events come
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from nightshift.adapters.kube import KubeError, Object, Reference, reference
@@ -14,8 +14,11 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse
 from nightshift.api.status import Status
+from nightshift.core.autoscale.demand import Demand
+from nightshift.core.engine_sight import EngineSight
 from nightshift.core.events import events
-from nightshift.core.observed import ImageAnswer, Observed, observe
+from nightshift.core.facts import Known
+from nightshift.core.observed import ImageAnswer, Observed, engine_start, observe, pod_facts
 from nightshift.core.ownership import is_owned, is_route
 from nightshift.core.plan import plan
 from nightshift.core.planning import Delete, Plan
@@ -23,6 +26,7 @@ from nightshift.core.status import status
 from nightshift.runtime.cache import Cache
 from tests.support.api_server import ApiServer, deployment_reference
 from tests.support.builders import NOW, config, digest_known
+from tests.support.fake_engines import metrics
 from tests.support.world import World, is_ready
 
 KEY = ("ml", "bot")
@@ -50,6 +54,10 @@ class Simulation:
         self.applied: dict[tuple[str, str], Object] = {}
         """What the operator applied last, by kind and name, in the order of their first time."""
         self.writes = 0
+        self.demand: Callable[[datetime], Demand] | None = None
+        """What gateway and engines tell of what is asked, at a moment."""
+        self.running: dict[str, int] = {}
+        """What engines tell of the requests that they work on, by pod; of others nothing is known."""
         self._untold: deque[tuple[str, Object]] = deque()
         self._dirty = True
         self.server.watch(lambda event, raw: self._untold.append((event, raw)))
@@ -105,7 +113,17 @@ class Simulation:
 
     def observed(self) -> Observed:
         uid = self.body["metadata"]["uid"]
-        return observe(uid, self.cache.children(KEY), self.images, {})
+        asked = self.demand(self.now) if self.demand is not None else None
+        return observe(uid, self.cache.children(KEY), self.images, {}, engines=self.sights(), demand=asked)
+
+    def sights(self) -> dict[str, EngineSight]:
+        """What was read of the engines."""
+        pods = (pod_facts(raw) for (kind, _), raw in self.cache.children(KEY).items() if kind == "Pod")
+        return {
+            pod.name: EngineSight(engine_start(pod), Known(metrics(running=self.running[pod.name]), self.now))
+            for pod in pods
+            if pod.name in self.running
+        }
 
     def reconcile(self) -> Plan:
         """One step of the operator: plan, apply, status, as the runtime does it."""
@@ -113,7 +131,7 @@ class Simulation:
         assert body is not None
         self._dirty = False
         deployment = parse(body)
-        observed = observe(deployment.uid, self.cache.children(KEY), self.images, {})
+        observed = self.observed()
         decided = plan(deployment, observed, self.config, self.now)
         for item in decided.apply:
             existing = self.server.get(reference(item.manifest))

@@ -147,8 +147,10 @@ def _start_failure(observed: Observed, decided: Decision) -> Cause | None:
 
 
 def with_scaling(plan: Plan, scaled: Scaled, observed: Observed) -> Plan:
-    """The plan, and what scaling adds to it: which replicas go first, what is told, and when to look again."""
+    """The plan, and what scaling adds: which replicas go first, whoever decides on their number; in mode Auto also what
+    is told, and when to look again."""
     view = scaled.view
+    plan = replace(plan, apply=given_up(plan.apply, scaled.deployment, observed))
     if view is None:
         return plan
     changed = view.replicas != view.before and any(
@@ -156,7 +158,6 @@ def with_scaling(plan: Plan, scaled: Scaled, observed: Observed) -> Plan:
     )
     return replace(
         plan,
-        apply=given_up(plan.apply, scaled.deployment, observed),
         scaling=view,
         requeue_after=sooner(plan.requeue_after, None if view.due is None else max(1.0, view.due)),
         announcements=(*plan.announcements, *([_event(view)] if changed else [])),
