@@ -180,8 +180,9 @@ class Agent:
 
     async def _compare(self) -> None:
         observed = self.cluster.observed()
-        live = await self.driver.live()
-        found = decide(self._setup.settings, observed, self._assignment, {} if live is None else live.slots)
+        live, former = await self.driver.live(), await self.driver.former()
+        processes = [None if live is None else live.slots, *([None] if former is None else former)]
+        found = decide(self._setup.settings, observed, self._assignment, processes)
         if isinstance(found, Unknown):
             if found.reason != self._unknown:
                 logger.info("HAProxy stays as it is: %s", found.reason)

@@ -21,9 +21,9 @@ ADDRESS = "10.0.0.7"
 
 
 def decided(*models: Model, before: Assignment | None = None, **options: Any) -> Decision:
-    live = options.pop("live", {})
+    processes = options.pop("processes", [{}])
     settings = options.pop("settings", SETTINGS)
-    found = decide(settings, observed(models, **options), before or Assignment(), live)
+    found = decide(settings, observed(models, **options), before or Assignment(), processes)
     assert not isinstance(found, Unknown)
     return found
 
@@ -74,7 +74,7 @@ def test_addresses_that_are_not_of_the_revisions_pods_get_nothing(
     pod: PodFact, endpoint: Endpoint, says: str | None
 ) -> None:
     cluster = Observed(Known((route(),), NOW), Known((endpoint,), NOW), Known((pod,), NOW))
-    found = decide(SETTINGS, cluster, Assignment(), {})
+    found = decide(SETTINGS, cluster, Assignment(), [{}])
     assert not isinstance(found, Unknown)
     assert bool(found.desired.servers) is (pod == POD and endpoint == ENDPOINT)
     assert [says in reason for reason in found.rejected if says] == ([True] if says else [])
@@ -85,7 +85,7 @@ def test_addresses_that_are_not_of_the_revisions_pods_get_nothing(
 def test_nothing_is_decided_while_a_list_is_not_known(missing: str) -> None:
     unread: dict[str, Any] = {missing: Unknown("not read")}
     cluster = replace(observed([Model(route(), {})]), **unread)
-    assert decide(SETTINGS, cluster, Assignment(), {}) == Unknown("not read")
+    assert decide(SETTINGS, cluster, Assignment(), [{}]) == Unknown("not read")
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,38 @@ def test_a_slot_stays_whose_it_is_and_a_freed_one_is_handed_out_once_nothing_is_
     first = decided(Model(route("a"), {}), Model(route("b"), {}))
     assert first.assignment.slots[SlotKey("ml/b", "r1")] == "be_l600_1"
     waiting = {"be_l600_0": LiveSlot(waiting=1)}
-    second = decided(Model(route("b"), {}), Model(route("c"), {}), before=first.assignment, live=waiting)
+    second = decided(Model(route("b"), {}), Model(route("c"), {}), before=first.assignment, processes=[waiting])
     assert dict(second.assignment.slots) == {SlotKey("ml/b", "r1"): "be_l600_1", SlotKey("ml/c", "r1"): "be_l600_2"}
     third = decided(*(Model(route(name), {}) for name in "bcd"), before=second.assignment)
     assert third.assignment.slots[SlotKey("ml/d", "r1")] == "be_l600_0"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        pytest.param([[None]], "be_l600_1", id="while HAProxy does not answer, none is free that was in use"),
+        pytest.param([[{}, None]], "be_l600_1", id="nor while a process that a reload replaced does not"),
+        pytest.param([[None], [None]], "be_l600_1", id="nor in a later round in which it does not"),
+        pytest.param([[None], [{}]], "be_l600_0", id="one is when a later answer says that nothing is left in it"),
+        pytest.param([[{}]], "be_l600_0", id="or the first one does"),
+        pytest.param([[{}, {"be_l600_0": LiveSlot(connections=1)}]], "be_l600_1", id="of all processes"),
+    ],
+)
+def test_a_slot_is_handed_out_only_when_it_is_known_that_nothing_is_left_in_it(
+    rounds: list[list[Any]], expected: str
+) -> None:
+    found = decided(Model(route("a"), {}))
+    for processes in rounds[:-1]:
+        found = decided(before=found.assignment, processes=processes)
+    found = decided(Model(route("b"), {}), before=found.assignment, processes=rounds[-1])
+    assert dict(found.assignment.slots) == {SlotKey("ml/b", "r1"): expected}
+
+
+def test_a_slot_in_which_something_is_left_goes_back_to_whose_it_was() -> None:
+    first = decided(Model(route("a"), {})).assignment
+    gone = decided(before=first, processes=[None]).assignment
+    assert (dict(gone.slots), dict(gone.left)) == ({}, {"be_l600_0": SlotKey("ml/a", "r1")})
+    assert decided(Model(route("a"), {}), before=gone, processes=[None]).assignment == first
 
 
 def test_a_pool_doubles_when_it_is_full_and_its_fingerprint_is_another_then() -> None:
@@ -201,9 +229,59 @@ def test_requests_stranded_in_a_slot_are_lent_replicas_until_none_waits() -> Non
     calm = decided(model)
     assert servers(calm) == {"be_l600_0": {"p": 0}, "be_l600_1": {"q": 100, "s": 100}}
     live = {"be_l600_0": LiveSlot(waiting=3)}
-    stranded = decided(model, before=calm.assignment, live=live)
+    stranded = decided(model, before=calm.assignment, processes=[live])
     assert servers(stranded)["be_l600_0"] == {"p": 0, "q": 100, "s": 100}
     assert servers(decided(model, before=calm.assignment)) == servers(calm)
+
+
+X_ON_P = [{"name": "x", "pods": ["p"]}]
+
+
+@pytest.mark.parametrize(
+    ("key", "after", "expected"),
+    [
+        pytest.param(
+            SlotKey("ml/bot", "r1"), Model(route(), TWO), {"p": 100, "q": 100}, id="those of its revision stand in"
+        ),
+        pytest.param(
+            SlotKey("ml/bot", "r1"),
+            Model(route(weights={"r1": 0, "r2": 100}), {"r1": [Pod("p", 1)], "r2": [Pod("q", 1)]}),
+            {"p": 100},
+            id="also when it takes nothing new",
+        ),
+        pytest.param(
+            SlotKey("ml/bot", "r0"),
+            Model(route(weights={"r1": 0, "r2": 100}), {"r1": [Pod("p", 1)], "r2": [Pod("q", 1)]}),
+            {"q": 100},
+            id="else those of the revisions that take requests, and not of one that was rolled back",
+        ),
+        pytest.param(
+            SlotKey("ml/bot", "r1", "x"),
+            Model(route(adapters=X_ON_P), TWO),
+            {"p": 100},
+            id="an adapter's are those that have it",
+        ),
+        pytest.param(
+            SlotKey("ml/bot", "r1", "x"),
+            Model(route(adapters=[{"name": "x", "pods": []}]), TWO),
+            {},
+            id="while none has it, requests wait",
+        ),
+        pytest.param(
+            SlotKey("ml/bot", "r1", "gone"),
+            Model(route(), TWO),
+            {"p": 100, "q": 100},
+            id="an adapter that is gone is any engine's to refuse",
+        ),
+        pytest.param(SlotKey("ml/gone", "r1"), Model(route(), TWO), {}, id="no other deployment's ever do"),
+    ],
+)
+def test_who_stands_in_where_a_slot_is_needed_no_more(key: SlotKey, after: Model, expected: dict[str, int]) -> None:
+    before = Assignment(left={"be_l30_0": key})
+    waiting = {"be_l30_0": LiveSlot(waiting=1)}
+    assert servers(decided(after, before=before, processes=[waiting])).get("be_l30_0", {}) == expected
+    calm = decided(after, before=before, processes=[{"be_l30_0": LiveSlot(connections=1)}])
+    assert "be_l30_0" not in servers(calm), "what is worked on needs nobody"
 
 
 SERVER = Server("s-p", "10.0.0.7", 8000, 100, 8)

@@ -1,6 +1,6 @@
 """From the cluster to the state that HAProxy should have: which replica stands where, with what cap and weight."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nightshift.api.route import Route, RouteRevision
@@ -35,7 +35,7 @@ class _Replica:
 
 
 def decide(
-    settings: Settings, observed: Observed, before: Assignment, live: Mapping[str, LiveSlot]
+    settings: Settings, observed: Observed, before: Assignment, processes: Collection[Mapping[str, LiveSlot] | None]
 ) -> Decision | Unknown:
     """The state that HAProxy should have; Unknown, and so no change at all, while a list has not been read.
 
@@ -43,8 +43,8 @@ def decide(
         settings: Of this gateway.
         observed: The cluster.
         before: Which slot is whose at present.
-        live: What is in the slots at present. It decides which of them may be handed out, and which have requests
-            waiting that no replica of their own can take.
+        processes: What is in the slots of each process at present; None: it does not say. This decides which of them
+            may be handed out, and which have requests waiting that no replica of their own can take.
     """
     for fact in (observed.routes, observed.endpoints, observed.pods):
         if isinstance(fact, Unknown):
@@ -60,10 +60,11 @@ def decide(
         for key, members in _slots_of(route, replicas, coverage).items():
             wanted[key] = kind
             servers[key] = members
-    busy = frozenset(name for name, slot in live.items() if slot.busy)
-    assignment = assign(settings, before, wanted, busy)
+    slots = [(name, slot) for process in processes if process is not None for name, slot in process.items()]
+    busy = {name for name, slot in slots if slot.busy}
+    assignment = assign(settings, before, wanted, busy, sure=None not in processes)
     by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
-    _help_stranded(assignment, by_slot, live)
+    _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.waiting}, routes, replicas)
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},
@@ -170,21 +171,37 @@ def _coverage(taking: set[str], having: set[str]) -> Coverage:
     return Coverage.ALL if having == taking else Coverage.SOME
 
 
-def _help_stranded(assignment: Assignment, by_slot: dict[str, dict[str, Server]], live: Mapping[str, LiveSlot]) -> None:
-    """Lend replicas to a slot in which requests wait that none of its own can take.
+def _help_stranded(
+    by_slot: dict[str, dict[str, Server]],
+    assignment: Assignment,
+    waiting: Collection[str],
+    routes: Iterable[Route],
+    replicas: Mapping[tuple[str, str], list[_Replica]],
+) -> None:
+    """Lend replicas to the slots in which requests wait that none of their own can take, until none waits there.
 
-    Requests wait in a slot and cannot move to another one. When a revision's last replica leaves, those of the same
-    route and adapter that do take requests stand in for it, until nothing waits there any more.
+    Requests wait in a slot and cannot move to another one. They are stranded when a revision's last replica leaves, and
+    when the slot itself is needed no more: the revision is gone, the route waits or balances otherwise by now, or all
+    replicas have an adapter that some had.
     """
-    for key, name in assignment.slots.items():
-        slot = live.get(name)
-        if slot is None or not slot.waiting or any(server.weight for server in by_slot[name].values()):
-            continue
-        lenders = [
-            server
-            for other, lender in assignment.slots.items()
-            if (other.route, other.adapter) == (key.route, key.adapter) and other != key
-            for server in by_slot[lender].values()
-            if server.weight
-        ]
-        by_slot[name] = by_slot[name] | {server.name: server for server in lenders}
+    found = {route.key: route for route in routes}
+    for name, key in assignment.owners.items():
+        own = by_slot.get(name, {})
+        if name in waiting and key.route in found and not any(server.weight for server in own.values()):
+            by_slot[name] = own | {one.name: one for one in _stand_ins(found[key.route], key, replicas)}
+
+
+def _stand_ins(route: Route, key: SlotKey, replicas: Mapping[tuple[str, str], list[_Replica]]) -> list[Server]:
+    """The replicas that may answer what waits in a slot: of its revision, else of those that take requests.
+
+    What waits for an adapter that the route no longer has goes to any: the engine says that it does not know it.
+    """
+    having = next((set(adapter.pods) for adapter in route.adapters if adapter.name == key.adapter), None)
+    able = [
+        (revision, replica.server)
+        for revision in route.revisions
+        for replica in replicas[route.key, revision.hash]
+        if replica.server.weight and (having is None or replica.pod in having)
+    ]
+    own = [server for revision, server in able if revision.hash == key.revision]
+    return own or [server for revision, server in able if revision.weight]
