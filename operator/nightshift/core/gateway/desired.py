@@ -9,7 +9,7 @@ from nightshift.core.gateway.maps import Coverage, render_maps
 from nightshift.core.gateway.observed import Endpoint, Observed, PodFact, is_address
 from nightshift.core.gateway.render import fingerprint
 from nightshift.core.gateway.settings import Settings
-from nightshift.core.gateway.slots import Assignment, Kind, SlotKey, assign
+from nightshift.core.gateway.slots import Assignment, Kind, SlotKey, assign, kind_of
 from nightshift.core.gateway.state import DRAIN_WEIGHT, FULL_WEIGHT, Desired, LiveSlot, Server
 
 _UID_CHARACTERS = 18
@@ -22,6 +22,8 @@ class Decision:
 
     desired: Desired
     assignment: Assignment
+    routes: tuple[Route, ...] = ()
+    """All of them, with queues that leave others room."""
     rejected: tuple[str, ...] = ()
     """Addresses that are no replica's, each with the reason, as sentences."""
 
@@ -50,15 +52,14 @@ def decide(
         if isinstance(fact, Unknown):
             return fact
     assert not isinstance(observed.routes, Unknown)  # noqa: S101 - for the type checker
-    routes = observed.routes.value
+    routes = tuple(_limited(route, settings, observed.gateways) for route in observed.routes.value)
     replicas, rejected = _replicas(observed)
     wanted: dict[SlotKey, Kind] = {}
     servers: dict[SlotKey, list[Server]] = {}
     coverage: dict[SlotKey, Coverage] = {}
     for route in routes:
-        kind = Kind(route.affinity != "None", route.queue.timeout_seconds)
         for key, members in _slots_of(route, replicas, coverage).items():
-            wanted[key] = kind
+            wanted[key] = kind_of(route)
             servers[key] = members
     slots = [(name, slot) for process in processes if process is not None for name, slot in process.items()]
     busy = {name for name, slot in slots if slot.busy}
@@ -72,6 +73,7 @@ def decide(
             fingerprint(settings, assignment.pools),
         ),
         assignment,
+        routes,
         tuple(rejected),
     )
 
@@ -82,6 +84,16 @@ def share(cap: int, gateways: int) -> int:
     Worked example: 16 among 3 gateways are 5 each; 2 among 3 are 1 each, and so 3 together.
     """
     return max(1, cap // max(1, gateways))
+
+
+def _limited(route: Route, settings: Settings, gateways: int) -> Route:
+    """The route with a queue that leaves others connections: each request that waits keeps one.
+
+    Worked example: of 4000 connections the queue of a route may take 1000 in each gateway pod.
+    """
+    most = max(1, int(settings.max_connections * settings.most_queued)) * max(1, gateways)
+    queue = route.queue.model_copy(update={"max_requests": min(route.queue.max_requests, most)})
+    return route.model_copy(update={"queue": queue})
 
 
 def _replicas(observed: Observed) -> tuple[dict[tuple[str, str], list[_Replica]], list[str]]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nightshift.api.route import Route
+from nightshift.api.traffic import MAX_QUEUE_SECONDS
 from nightshift.core.gateway.settings import Settings
 
 
@@ -18,6 +20,18 @@ class Kind:
     def code(self) -> str:
         """Short form in a backend's name: l600 balances by least connections, h600 by a hash."""
         return f"{'h' if self.hashed else 'l'}{self.queue_seconds}"
+
+
+QUEUE_STEPS = (5, 15, 30, 60, 120, 300, 600, 1200, 3600, 14_400, MAX_QUEUE_SECONDS)
+"""For so many seconds requests may wait. There are few, since each asks for a reload when it is first needed."""
+
+
+def kind_of(route: Route) -> Kind:
+    """What a route needs: its requests wait for at least as long as it says, up to the next step.
+
+    Worked example: for 45 s they wait in a slot that gives up after 60.
+    """
+    return Kind(route.affinity != "None", next(step for step in QUEUE_STEPS if step >= route.queue.timeout_seconds))
 
 
 FIRST_KIND = Kind(hashed=False, queue_seconds=600)
