@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nightshift.core.gateway.state import Live
 from tests.gateway.conftest import MakeEngine
 from tests.gateway.test_traffic import CHAT, PATH, ask, nudge_until, waiting
 from tests.support.real_haproxy import Gateway, Model, Pod, pod, route
@@ -40,6 +41,14 @@ CHANGES: dict[str, tuple[Change, Change]] = {
         lambda a, _: Model(route(cap=1), {"r1": [a]}),
         lambda _, b: Model(route(cap=1, weights={"r2": 100}), {"r2": [b]}),
     ),
+    "the affinity was edited away": (
+        lambda a, _: Model(route(cap=1, affinity="Session"), {"r1": [a]}),
+        lambda a, _: Model(route(cap=1), {"r1": [a]}),
+    ),
+    "its revision was dropped, and sessions keep to a replica": (
+        lambda a, _: Model(route(cap=1, affinity="Session"), {"r1": [a]}),
+        lambda _, b: Model(route(cap=1, weights={"r2": 100}, affinity="Session"), {"r2": [b]}),
+    ),
     "all replicas have the adapter by now": (
         adapter_on_one,
         lambda a, b: Model(route(cap=1, **on("a", "b")), {"r1": [a, b]}),
@@ -68,7 +77,7 @@ async def test_what_waits_in_a_slot_is_answered_though_the_slot_is_needed_no_mor
     live = await gateway.settle(before, *OTHERS)
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session, REFUNDS)) for _ in range(4)]
+        asking = [asyncio.create_task(ask(session, REFUNDS, x_session_id="s")) for _ in range(4)]
         await waiting(gateway, 3)
         await one_round(gateway, after, *OTHERS)
         a.gate.set()
@@ -77,6 +86,35 @@ async def test_what_waits_in_a_slot_is_answered_though_the_slot_is_needed_no_mor
     live = await gateway.settle(after, *OTHERS)
     assert gateway.assignment.left == {}
     assert {name for name, slot in live.slots.items() if slot.servers} <= set(gateway.assignment.slots.values())
+
+
+async def test_what_waits_for_a_replica_that_ends_goes_to_others_though_sessions_keep_to_one(
+    gateway: Gateway, engine: MakeEngine
+) -> None:
+    a, b = await engine("a"), await engine("b")
+    model = route(cap=1, affinity="Session")
+    await gateway.settle(Model(model, {"r1": [pod(a)]}))
+    a.gate.clear()
+    async with gateway.session() as session:
+        asking = [asyncio.create_task(ask(session, x_session_id="s")) for _ in range(4)]
+        await waiting(gateway, 3)
+        ending = Model(model, {"r1": [pod(a, deleting=True), pod(b)]})
+        before = await gateway.settle(ending)
+        await nudge_until(gateway, lambda: len(b.seen) == 3)
+        a.gate.set()
+        assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 4
+        assert len(a.seen) == 1
+    assert (
+        states(await gateway.settle(ending))
+        == states(before)
+        == {"s-a-0000-4000-8000-0": 0, "s-b-0000-4000-8000-0": 100}
+    )
+
+
+def states(live: Live) -> dict[str, int]:
+    """Weights of the servers that are not in maintenance."""
+    every = [server for slot in live.slots.values() for server in slot.servers.values()]
+    return {server.name: server.weight for server in every if not server.maintenance}
 
 
 async def one_round(gateway: Gateway, *models: Model, deaf: bool = False) -> None:

@@ -284,12 +284,39 @@ def test_a_line_that_leads_to_a_slot_that_is_not_there_waits_for_the_reload() ->
         pytest.param(LiveSlot({"s-p": LIVE}, waiting=1), True, id="one with room, where requests wait, is nudged"),
         pytest.param(LiveSlot({"s-p": LIVE}), False, id="not where none waits"),
         pytest.param(LiveSlot({"s-p": replace(LIVE, connections=8)}, waiting=1), False, id="not one that is full"),
+        pytest.param(
+            LiveSlot({"s-p": replace(LIVE, connections=8, waiting=1)}, waiting=1),
+            True,
+            id="but one is not full of what waits for it",
+        ),
         pytest.param(LiveSlot({"s-p": replace(LIVE, up=False)}, waiting=1), False, id="not one that is down"),
         pytest.param(LiveSlot({"s-p": replace(LIVE, weight=0)}, waiting=1), False, id="not one that drains"),
     ],
 )
 def test_who_is_made_to_look_into_the_queue(slot: LiveSlot, nudged: bool) -> None:
     assert [one.text for one in nudges({"b": slot})] == (["set maxconn server b/s-p 8"] if nudged else [])
+
+
+DRAINING = replace(LIVE, name="s-q", weight=0, connections=3, waiting=2)
+
+
+@pytest.mark.parametrize(
+    ("slot", "led"),
+    [
+        pytest.param(LiveSlot({"s-p": LIVE, "s-q": DRAINING}), True, id="to one that takes them"),
+        pytest.param(LiveSlot({"s-q": DRAINING}), False, id="not where there is none, or they would get 503"),
+        pytest.param(
+            LiveSlot({"s-p": replace(LIVE, up=False), "s-q": DRAINING}), False, id="nor where the other one is down"
+        ),
+        pytest.param(LiveSlot({"s-p": LIVE, "s-q": replace(DRAINING, waiting=0)}), False, id="nor where none waits"),
+        pytest.param(
+            LiveSlot({"s-p": LIVE, "s-q": replace(DRAINING, maintenance=True)}), False, id="nor from maintenance again"
+        ),
+    ],
+)
+def test_requests_that_wait_for_a_server_that_drains_are_led(slot: LiveSlot, led: bool) -> None:
+    expected = ["set server b/s-q state maint", "set server b/s-q state ready"] if led else []
+    assert [one.text for one in nudges({"b": slot})] == expected
 
 
 def test_endpoints_and_pods_are_read_from_api_objects() -> None:
