@@ -167,6 +167,25 @@ async def test_a_restarted_agent_keeps_every_slot_and_gives_no_command(running: 
     assert agent.telemetry.registry.get_sample_value("nightshift_gateway_commands_total") == 0
 
 
+async def test_while_haproxy_does_not_answer_no_slot_changes_hands(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await running.begin()
+    await running.come({"s-p1": 100})
+
+    async def silent(_: Driver) -> None:
+        return None
+
+    monkeypatch.setattr(Driver, "live", silent)
+    await running.api.remove("ConfigMap", "gw", "bot")
+    await running.api.put(route_object(route("other")))
+    plan = running.gateway.directory / "plan.json"
+    await running.until(lambda: [one["route"] for one in json.loads(plan.read_text())["slots"]] == ["ml/other"])
+    read = json.loads(plan.read_text())
+    assert [(one["route"], one["slot"]) for one in read["slots"]] == [("ml/other", "be_l600_1")]
+    assert [(one["route"], one["slot"]) for one in read["left"]] == [("ml/bot", "be_l600_0")]
+
+
 async def test_a_haproxy_that_starts_again_has_everything_from_the_files(running: Running) -> None:
     agent = await running.begin()
     await running.come({"s-p1": 100})

@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+import pytest
 
 from nightshift.adapters.haproxy import Socket
 from nightshift.api.demand import GatewayDemand
@@ -59,6 +60,15 @@ async def test_what_runs_what_waits_and_when_the_last_one_came_is_read_from_hapr
     assert list(after.totals.values()) == [3]
 
 
+async def test_that_a_former_process_cannot_be_counted_is_said_once_where_people_look_for_it(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [await gateway.driver.former() for _ in range(2)] == [None, None]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "demand is unknown" in caplog.text
+    assert "delete the gateway pod" in caplog.text
+
+
 async def test_a_stream_of_a_process_that_a_reload_replaced_counts_until_it_ends(
     gateway: Gateway, engine: MakeEngine
 ) -> None:
@@ -82,6 +92,30 @@ async def test_a_stream_of_a_process_that_a_reload_replaced_counts_until_it_ends
     async with asyncio.timeout(20):
         while (await looked(gateway)).in_flight != 0:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def test_a_process_that_a_reload_replaced_takes_no_command_for_its_servers(
+    gateway: Gateway, engine: MakeEngine
+) -> None:
+    """So what waits in it cannot be led elsewhere. A HAProxy that lets it would be welcome: see 0008."""
+    a: RawEngine = await engine("a")
+    await gateway.settle(Model(route(), {"r1": [pod(a)]}))
+    await known(gateway)
+    a.gate.clear()
+    master = Socket(gateway.directory / MASTER_SOCKET)
+    async with gateway.session() as session:
+        asking = asyncio.create_task(ask(session))
+        await until(lambda: a.working == 1)
+        process = await gateway.socket.process()
+        await master.ask("reload")
+        async with asyncio.timeout(20):
+            while await _process(gateway) in (None, process):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await known(gateway)
+        drain = f"@!{process} set server be_l600_0/s-a-0000-4000-8000-0 weight 0"
+        assert (await master.ask(drain)).strip() == "Proxy is disabled."
+        a.gate.set()
+        assert (await asking)[0] == 200
 
 
 async def _process(gateway: Gateway) -> int | None:

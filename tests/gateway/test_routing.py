@@ -9,9 +9,11 @@ import pytest
 from openai import AsyncOpenAI, NotFoundError
 from openai.types import Model as OpenAIModel
 
+from nightshift.core.gateway.holding import standing
 from nightshift.core.gateway.paths import ALLOWED
 from nightshift.gateway.models import serve_models
 from tests.gateway.conftest import MakeEngine
+from tests.gateway.states import state
 from tests.support.raw_engine import respond
 from tests.support.real_haproxy import Gateway, Model, Pod, pod, route
 
@@ -154,9 +156,11 @@ async def test_a_chunked_body_passes_where_it_fits_the_buffer_and_needs_a_length
 async def test_a_model_that_is_off_is_refused_at_once_with_its_name(gateway: Gateway, engine: MakeEngine) -> None:
     a = await engine()
     await gateway.settle(Model(route(state="Off"), {"r1": [pod(a)]}))
-    status, answer, _ = await ask(gateway, "/ml/bot/v1/chat/completions")
-    assert (status, answer["error"]["code"]) == (503, "model_off")
-    assert "ml/bot" in answer["error"]["message"]
+    status, answer, response = await ask(gateway, "/ml/bot/v1/chat/completions")
+    assert (status, answer["error"]["code"], response.headers["x-should-retry"]) == (503, "model_off", "false")
+    held = standing("ml/bot", state(state="Off"))
+    assert held is not None
+    assert answer["error"]["message"] == held.message, "the same that the activator says, with the remedy"
     assert a.seen == []
 
 

@@ -79,7 +79,7 @@ async def test_no_replica_gets_more_than_its_cap_and_the_rest_waits(gateway: Gat
     async with gateway.session() as session:
         asking = [asyncio.create_task(ask(session)) for _ in range(10)]
         await until(lambda: a.working == 3)
-        await _waiting(gateway, 7)
+        await waiting(gateway, 7)
         a.gate.set()
         assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 10
     assert a.most_working == 3
@@ -103,7 +103,7 @@ async def test_past_the_queue_requests_are_refused_with_when_to_come_again(
         asking = [asyncio.create_task(ask(session))]
         await until(lambda: a.working == 1)
         asking += [asyncio.create_task(ask(session)) for _ in range(2)]
-        await _waiting(gateway, 2)
+        await waiting(gateway, 2)
         async with session.post(PATH, json=CHAT) as refused:
             assert (refused.status, refused.headers["retry-after"]) == (429, "2")
             assert (await refused.json())["error"]["code"] == "queue_full"
@@ -117,9 +117,9 @@ async def test_requests_that_wait_go_to_a_replica_that_comes(gateway: Gateway, e
     a.gate.clear()
     async with gateway.session() as session:
         asking = [asyncio.create_task(ask(session)) for _ in range(4)]
-        await _waiting(gateway, 2)
+        await waiting(gateway, 2)
         await gateway.settle(Model(route(cap=2), {"r1": [pod(a), pod(b)]}))
-        await _nudge_until(gateway, lambda: len(b.seen) == 2)
+        await nudge_until(gateway, lambda: len(b.seen) == 2)
         assert len(a.seen) == 2
         a.gate.set()
         assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 4
@@ -133,10 +133,10 @@ async def test_requests_that_wait_for_a_revision_whose_last_replica_leaves_go_to
     a.gate.clear()
     async with gateway.session() as session:
         asking = [asyncio.create_task(ask(session)) for _ in range(4)]
-        await _waiting(gateway, 3)
+        await waiting(gateway, 3)
         after = Model(route(cap=1, weights={"r1": 0, "r2": 100}), {"r1": [pod(a, deleting=True)], "r2": [pod(b)]})
         await gateway.settle(after)
-        await _nudge_until(gateway, lambda: len(a.seen) + len(b.seen) >= 3)
+        await nudge_until(gateway, lambda: len(a.seen) + len(b.seen) >= 3)
         a.gate.set()
         assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 4
         assert len(b.seen) >= 1
@@ -329,20 +329,20 @@ async def test_a_client_that_leaves_frees_its_place(gateway: Gateway, engine: Ma
     a.gate.clear()
     async with gateway.session() as session:
         asking = [asyncio.create_task(ask(session)) for _ in range(3)]
-        await _waiting(gateway, 2)
+        await waiting(gateway, 2)
         for one in asking:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    await _waiting(gateway, 0)
+    await waiting(gateway, 0)
 
 
-async def _waiting(gateway: Gateway, count: int) -> None:
+async def waiting(gateway: Gateway, count: int) -> None:
     async with asyncio.timeout(20):
         while sum(slot.waiting for slot in (await gateway.socket.read_slots()).values()) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-async def _nudge_until(gateway: Gateway, condition: Any) -> None:
+async def nudge_until(gateway: Gateway, condition: Any) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await gateway.driver.nudge(await gateway.socket.read_slots())

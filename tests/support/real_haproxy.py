@@ -179,7 +179,7 @@ class Gateway:
 
     def decide(self, cluster: Observed, live: Live | None) -> Decision:
         """What the agent decides; a test's replicas have ports of their own, which replace their Service's."""
-        found = decide(self.settings, cluster, self.assignment, {} if live is None else live.slots)
+        found = decide(self.settings, cluster, self.assignment, [None if live is None else live.slots])
         assert not isinstance(found, Unknown), found
         servers = {
             slot: {name: replace(server, port=self.ports.get(name, server.port)) for name, server in members.items()}

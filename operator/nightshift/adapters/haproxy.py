@@ -200,11 +200,16 @@ def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
             found.maintenance,
             found.up,
             working + queued,
+            queued,
         )
+    at_servers: dict[str, int] = {}
+    for (name, of), (_, queued, _) in counts.items():
+        if of != _BACKEND:
+            at_servers[name] = at_servers.get(name, 0) + queued
     slots = {}
     for (name, of), (working, queued, _) in counts.items():
         if of == _BACKEND and parse_slot(name):
-            slots[name] = LiveSlot(servers.get(name, {}), working, queued, *past[name])
+            slots[name] = LiveSlot(servers.get(name, {}), working, queued + at_servers.get(name, 0), *past[name])
     return slots
 
 

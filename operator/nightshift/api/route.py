@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from nightshift.api import names
 from nightshift.api.base import StoredModel
 from nightshift.api.spec import Task
+from nightshift.api.traffic import MAX_QUEUE_SECONDS
 
 LABEL_ROUTE = f"{names.GROUP}/route"
 """On a ConfigMap, with the value "true": it holds a route."""
@@ -49,7 +50,7 @@ class RouteQueue(StoredModel):
     """How many requests may wait for a replica that has room, and for how long."""
 
     max_requests: int = Field(default=200, ge=0, le=1_000_000)
-    timeout_seconds: int = Field(default=600, ge=1, le=86_400)
+    timeout_seconds: int = Field(default=600, ge=1, le=MAX_QUEUE_SECONDS)
 
 
 class RouteLimits(StoredModel):

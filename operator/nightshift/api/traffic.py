@@ -8,6 +8,9 @@ from nightshift.api.base import ATOMIC, KubernetesObject, Model, rules
 
 TrafficMode = Literal["Gateway", "Service"]
 
+MAX_QUEUE_SECONDS = 86_400
+"""No request waits for longer."""
+
 
 class TrafficQueue(Model):
     """How many requests wait for a replica with room, and for how long."""
@@ -16,10 +19,15 @@ class TrafficQueue(Model):
         default=200,
         ge=0,
         le=1_000_000,
-        description="Requests that may wait for a replica, or while one starts; further ones get 429. No restart.",
+        description="Requests that may wait for a replica, or while one starts; further ones get 429. The gateway "
+        "keeps a quarter of its connections for them at most: 1,000 per pod by default. No restart.",
     )
     timeout_seconds: int = Field(
-        default=600, ge=1, le=86_400, description="Time after which a request that still waits gets 503. No restart."
+        default=600,
+        ge=1,
+        le=MAX_QUEUE_SECONDS,
+        description="Time after which a request that still waits gets 503. While replicas serve, the gateway waits up "
+        "to the next of 5, 15, 30 and 60 s, 2, 5, 10 and 20 min, 1, 4 and 24 h. No restart.",
     )
 
 

@@ -104,7 +104,6 @@ class Agent:
         self.telemetry.requests.assign(self._assignment)
         self._woken = asyncio.Event()
         self._decided: Decision | None = None
-        self._decided_routes: tuple[Route, ...] = ()
         self._complete = False
         self._unknown = ""
         self._compared = self._told = float("-inf")
@@ -180,8 +179,9 @@ class Agent:
 
     async def _compare(self) -> None:
         observed = self.cluster.observed()
-        live = await self.driver.live()
-        found = decide(self._setup.settings, observed, self._assignment, {} if live is None else live.slots)
+        live, former = await self.driver.live(), await self.driver.former()
+        processes = [None if live is None else live.slots, *([None] if former is None else former)]
+        found = decide(self._setup.settings, observed, self._assignment, processes)
         if isinstance(found, Unknown):
             if found.reason != self._unknown:
                 logger.info("HAProxy stays as it is: %s", found.reason)
@@ -190,7 +190,6 @@ class Agent:
         self._say_rejected(found)
         self._decided, self._assignment = found, found.assignment
         self.telemetry.requests.assign(found.assignment)
-        self._decided_routes = observed.routes.value if isinstance(observed.routes, Known) else ()
         self.driver.write(found)
         if live is not None:
             self._complete = await self.driver.apply(found, live)
@@ -207,7 +206,7 @@ class Agent:
         """Write what the activator reads; not before something is known, so that what is there stands."""
         if self._decided is None:
             return
-        facts = (self._decided_routes, self._assignment, slots)
+        facts = (self._decided.routes, self._assignment, slots)
         if facts == self._told_facts and self._now() - self._told < TELL_SECONDS:
             return
         write_atomically(Path(self._setup.settings.path(STATE)), state_file(*facts, datetime.now(UTC)))
@@ -219,7 +218,7 @@ class Agent:
             return
         now, at = self._now(), datetime.now(UTC)
         former = await self.driver.former()
-        keys = [route.key for route in self._decided_routes]
+        keys = [route.key for route in self._decided.routes]
         self._asked = demand.look(keys, self._assignment, slots, former, self._asked, now)
         self._looked = at, now
 

@@ -41,6 +41,7 @@ class Driver:
         self._socket = Socket(Path(settings.path(RUNTIME_SOCKET)))
         self._master = Socket(Path(settings.path(MASTER_SOCKET)))
         self._no_reload_before = 0.0
+        self._former_unknown = False
 
     def remembered(self) -> Assignment:
         """Which slot was whose when the files were written last."""
@@ -74,10 +75,20 @@ class Driver:
     async def former(self) -> list[dict[str, LiveSlot]] | None:
         """The slots of processes that a reload replaced and that still have requests, or None where nobody says."""
         try:
-            return await self._master.read_former()
+            found = await self._master.read_former()
         except HaproxyError as error:
-            logger.debug("Whether a former process still has requests is unknown: %s", error)
+            if not self._former_unknown:
+                logger.warning(
+                    "Requests of a process that a reload replaced cannot be counted, so that the demand is unknown and "
+                    "no slot changes hands; it is asked again every second. If this lasts, delete the gateway pod: %s",
+                    error,
+                )
+            self._former_unknown = True
             return None
+        if self._former_unknown:
+            logger.info("Requests of processes that a reload replaced can be counted again")
+        self._former_unknown = False
+        return found
 
     def write(self, decision: Decision) -> None:
         """Write all files, so that a process that starts from them has the state that is decided."""

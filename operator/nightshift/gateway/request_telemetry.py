@@ -62,7 +62,7 @@ class RequestTelemetry(Collector):
 
     def assign(self, assignment: Assignment) -> None:
         """Which slot is whose from now on. Series of revisions that have none any more go."""
-        self._slots = {(name, key.route): _series(key.route, key.revision) for key, name in assignment.slots.items()}
+        self._slots = {(name, key.route): _series(key.route, key.revision) for name, key in assignment.owners.items()}
         there = set(self._slots.values())
         self._requests = {series: found for series, found in self._requests.items() if series in there}
 

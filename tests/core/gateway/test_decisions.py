@@ -12,7 +12,7 @@ from nightshift.core.gateway.listing import models_of
 from nightshift.core.gateway.maps import choice_line
 from nightshift.core.gateway.observed import Endpoint, Observed, PodFact, endpoints_of, gateways_of, pod_fact
 from nightshift.core.gateway.settings import ADAPTERS_MAP, BARE_MAP, HOSTS_MAP, MAPS, MODELS_MAP, ROUTES_MAP, Settings
-from nightshift.core.gateway.slots import Assignment, SlotKey
+from nightshift.core.gateway.slots import Assignment
 from nightshift.core.gateway.state import Desired, Live, LiveServer, LiveSlot, Server
 from tests.support.real_haproxy import NOW, Model, Pod, observed, route
 
@@ -21,9 +21,9 @@ ADDRESS = "10.0.0.7"
 
 
 def decided(*models: Model, before: Assignment | None = None, **options: Any) -> Decision:
-    live = options.pop("live", {})
+    processes = options.pop("processes", [{}])
     settings = options.pop("settings", SETTINGS)
-    found = decide(settings, observed(models, **options), before or Assignment(), live)
+    found = decide(settings, observed(models, **options), before or Assignment(), processes)
     assert not isinstance(found, Unknown)
     return found
 
@@ -74,7 +74,7 @@ def test_addresses_that_are_not_of_the_revisions_pods_get_nothing(
     pod: PodFact, endpoint: Endpoint, says: str | None
 ) -> None:
     cluster = Observed(Known((route(),), NOW), Known((endpoint,), NOW), Known((pod,), NOW))
-    found = decide(SETTINGS, cluster, Assignment(), {})
+    found = decide(SETTINGS, cluster, Assignment(), [{}])
     assert not isinstance(found, Unknown)
     assert bool(found.desired.servers) is (pod == POD and endpoint == ENDPOINT)
     assert [says in reason for reason in found.rejected if says] == ([True] if says else [])
@@ -85,7 +85,7 @@ def test_addresses_that_are_not_of_the_revisions_pods_get_nothing(
 def test_nothing_is_decided_while_a_list_is_not_known(missing: str) -> None:
     unread: dict[str, Any] = {missing: Unknown("not read")}
     cluster = replace(observed([Model(route(), {})]), **unread)
-    assert decide(SETTINGS, cluster, Assignment(), {}) == Unknown("not read")
+    assert decide(SETTINGS, cluster, Assignment(), [{}]) == Unknown("not read")
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,19 @@ def test_a_cap_is_shared(cap: int, gateways: int, expected: int) -> None:
     assert share(cap, gateways) == expected
 
 
-def test_a_slot_stays_whose_it_is_and_a_freed_one_is_handed_out_once_nothing_is_left_in_it() -> None:
-    first = decided(Model(route("a"), {}), Model(route("b"), {}))
-    assert first.assignment.slots[SlotKey("ml/b", "r1")] == "be_l600_1"
-    waiting = {"be_l600_0": LiveSlot(waiting=1)}
-    second = decided(Model(route("b"), {}), Model(route("c"), {}), before=first.assignment, live=waiting)
-    assert dict(second.assignment.slots) == {SlotKey("ml/b", "r1"): "be_l600_1", SlotKey("ml/c", "r1"): "be_l600_2"}
-    third = decided(*(Model(route(name), {}) for name in "bcd"), before=second.assignment)
-    assert third.assignment.slots[SlotKey("ml/d", "r1")] == "be_l600_0"
-
-
-def test_a_pool_doubles_when_it_is_full_and_its_fingerprint_is_another_then() -> None:
-    four = decided(*(Model(route(name), {}) for name in "abcd"))
-    five = decided(*(Model(route(name), {}) for name in "abcde"), before=four.assignment)
-    assert [four.assignment.pools[kind] for kind in four.assignment.pools] == [4]
-    assert [five.assignment.pools[kind] for kind in five.assignment.pools] == [8]
-    assert four.desired.fingerprint != five.desired.fingerprint
-    assert decided(Model(route("a"), {}), before=five.assignment).desired.fingerprint == five.desired.fingerprint
-
-
-def test_a_route_that_balances_otherwise_or_waits_longer_gets_a_slot_of_another_kind() -> None:
-    first = decided(Model(route(), {}))
-    other = decided(Model(route(affinity="Prefix", queue={"timeoutSeconds": 30}), {}), before=first.assignment)
-    assert list(first.assignment.slots.values()) == ["be_l600_0"]
-    assert list(other.assignment.slots.values()) == ["be_h30_0"]
+@pytest.mark.parametrize(
+    ("asked", "gateways", "whole", "each"),
+    [
+        pytest.param(200, 1, 200, "200", id="a queue is as long as the route says"),
+        pytest.param(200, 3, 200, "67", id="and shared by the gateways"),
+        pytest.param(1_000_000, 1, 1000, "1000", id="but takes a quarter of the connections at most"),
+        pytest.param(1_000_000, 2, 2000, "1000", id="of each gateway pod"),
+    ],
+)
+def test_how_many_requests_may_wait(asked: int, gateways: int, whole: int, each: str) -> None:
+    found = decided(Model(route(queue={"maxRequests": asked}), {}), gateways=gateways)
+    assert [one.queue.max_requests for one in found.routes] == [whole]
+    assert found.desired.maps[ROUTES_MAP]["ml/bot"].split("|")[3] == each
 
 
 def test_an_alias_is_known_by_the_cluster_s_own_domain() -> None:
@@ -192,18 +181,6 @@ def test_an_adapter_on_one_revision_of_two_takes_only_that() -> None:
     both = route(weights={"r1": 50, "r2": 50}, adapters=[{"name": "x", "pods": ["p"]}])
     found = decided(Model(both, {"r1": [Pod("p", 1)], "r2": [Pod("q", 1)]}))
     assert found.desired.maps[ADAPTERS_MAP]["ml/bot:x"] == "1|be_l600_0|100"
-
-
-def test_requests_stranded_in_a_slot_are_lent_replicas_until_none_waits() -> None:
-    model = Model(
-        route(weights={"r1": 0, "r2": 100}), {"r1": [Pod("p", 1, deleting=True)], "r2": [Pod("q", 1), Pod("s", 1)]}
-    )
-    calm = decided(model)
-    assert servers(calm) == {"be_l600_0": {"p": 0}, "be_l600_1": {"q": 100, "s": 100}}
-    live = {"be_l600_0": LiveSlot(waiting=3)}
-    stranded = decided(model, before=calm.assignment, live=live)
-    assert servers(stranded)["be_l600_0"] == {"p": 0, "q": 100, "s": 100}
-    assert servers(decided(model, before=calm.assignment)) == servers(calm)
 
 
 SERVER = Server("s-p", "10.0.0.7", 8000, 100, 8)
@@ -307,12 +284,39 @@ def test_a_line_that_leads_to_a_slot_that_is_not_there_waits_for_the_reload() ->
         pytest.param(LiveSlot({"s-p": LIVE}, waiting=1), True, id="one with room, where requests wait, is nudged"),
         pytest.param(LiveSlot({"s-p": LIVE}), False, id="not where none waits"),
         pytest.param(LiveSlot({"s-p": replace(LIVE, connections=8)}, waiting=1), False, id="not one that is full"),
+        pytest.param(
+            LiveSlot({"s-p": replace(LIVE, connections=8, waiting=1)}, waiting=1),
+            True,
+            id="but one is not full of what waits for it",
+        ),
         pytest.param(LiveSlot({"s-p": replace(LIVE, up=False)}, waiting=1), False, id="not one that is down"),
         pytest.param(LiveSlot({"s-p": replace(LIVE, weight=0)}, waiting=1), False, id="not one that drains"),
     ],
 )
 def test_who_is_made_to_look_into_the_queue(slot: LiveSlot, nudged: bool) -> None:
     assert [one.text for one in nudges({"b": slot})] == (["set maxconn server b/s-p 8"] if nudged else [])
+
+
+DRAINING = replace(LIVE, name="s-q", weight=0, connections=3, waiting=2)
+
+
+@pytest.mark.parametrize(
+    ("slot", "led"),
+    [
+        pytest.param(LiveSlot({"s-p": LIVE, "s-q": DRAINING}), True, id="to one that takes them"),
+        pytest.param(LiveSlot({"s-q": DRAINING}), False, id="not where there is none, or they would get 503"),
+        pytest.param(
+            LiveSlot({"s-p": replace(LIVE, up=False), "s-q": DRAINING}), False, id="nor where the other one is down"
+        ),
+        pytest.param(LiveSlot({"s-p": LIVE, "s-q": replace(DRAINING, waiting=0)}), False, id="nor where none waits"),
+        pytest.param(
+            LiveSlot({"s-p": LIVE, "s-q": replace(DRAINING, maintenance=True)}), False, id="nor from maintenance again"
+        ),
+    ],
+)
+def test_requests_that_wait_for_a_server_that_drains_are_led(slot: LiveSlot, led: bool) -> None:
+    expected = ["set server b/s-q state maint", "set server b/s-q state ready"] if led else []
+    assert [one.text for one in nudges({"b": slot})] == expected
 
 
 def test_endpoints_and_pods_are_read_from_api_objects() -> None:

@@ -19,6 +19,7 @@ ASSIGNMENT = Assignment(
         SlotKey("ml/other", "r1"): "be_l600_3",
     }
 )
+LEFT = Assignment({SlotKey(KEY, "r2"): "be_l600_1"}, left={"be_l600_0": SlotKey(KEY, "r1")})
 QUIET = LiveSlot()
 OLD = LiveSlot(total=7, since_last=300)
 
@@ -99,3 +100,9 @@ def test_a_look(
 def test_a_route_without_a_slot_has_no_request_and_one_that_is_gone_is_not_told_of() -> None:
     asked = look(["ml/new"], ASSIGNMENT, live(), [], before(), NOW)
     assert asked == {"ml/new": Asked(0, 0, NOW, {})}
+
+
+def test_requests_that_are_left_in_a_slot_which_is_needed_no_more_count() -> None:
+    slots = live(LiveSlot(connections=3, waiting=2))
+    found = look([KEY], LEFT, slots, [], before(), NOW)[KEY]
+    assert (found.in_flight, found.queued, found.last) == (1, 2, NOW)

@@ -8,7 +8,11 @@ from nightshift.core.gateway.memory import read_memory, write_memory
 from nightshift.core.gateway.slots import FIRST_KIND, Assignment, Kind, SlotKey, parse_slot, slot_name
 
 KEY = SlotKey("ml/bot", "r1", "refunds")
-FULL = Assignment({SlotKey("ml/bot", "r1"): "be_l600_0", KEY: "be_h30_1"}, {FIRST_KIND: 64, Kind(True, 30): 2})
+FULL = Assignment(
+    {SlotKey("ml/bot", "r1"): "be_l600_0", KEY: "be_h30_1"},
+    {FIRST_KIND: 64, Kind(True, 30): 2},
+    {"be_l600_1": SlotKey("ml/bot", "r1")},
+)
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -25,9 +29,10 @@ def test_what_is_no_such_file_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "slot", ["be_l600_0", "be_l600_64", "be_l5_0", "be_activator"], ids=["taken", "outside", "no pool", "no slot"]
 )
-def test_entries_that_cannot_be_are_left_out(slot: str) -> None:
+@pytest.mark.parametrize("part", ["slots", "left"])
+def test_entries_that_cannot_be_are_left_out(slot: str, part: str) -> None:
     raw = json.loads(write_memory(FULL))
-    raw["slots"].append({"route": "ml/x", "revision": "r1", "slot": slot})
+    raw[part].append({"route": "ml/x", "revision": "r1", "slot": slot})
     assert read_memory(json.dumps(raw)) == FULL
 
 

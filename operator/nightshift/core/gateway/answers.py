@@ -28,6 +28,8 @@ class Answer:
     def rule(self, condition: str) -> str:
         """The http-request rule that gives this answer under a condition."""
         header = f" hdr retry-after {self.retry_after}" if self.retry_after is not None else ""
+        if self.retry_after is None and self.status >= 500:
+            header = " hdr x-should-retry false"  # or OpenAI's clients try again in vain
         how = f"status {self.status} content-type {CONTENT_TYPE}{header}"
         return f"http-request return {how} lf-string '{self._format()}' if {condition}"
 
@@ -95,7 +97,7 @@ NO_LENGTH = Answer(
 OFF = Answer(
     503,
     "model_off",
-    "The model {} is switched off: its replicas are set to 0.",
+    "{} is switched off (spec.replicas is 0). Somebody has to set its replicas to 1 or more.",
     "var(txn.route)",
     type="server_error",
 )

@@ -45,7 +45,7 @@ def look(
         now: Seconds on the agent's clock.
     """
     names: dict[str, list[str]] = {key: [] for key in routes}
-    for key, name in assignment.slots.items():
+    for name, key in assignment.owners.items():
         if key.route in names:
             names[key.route].append(name)
     return {key: _asked(found, live, former, before.get(key), now) for key, found in sorted(names.items())}

@@ -1,6 +1,6 @@
 """From the cluster to the state that HAProxy should have: which replica stands where, with what cap and weight."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nightshift.api.route import Route, RouteRevision
@@ -9,7 +9,7 @@ from nightshift.core.gateway.maps import Coverage, render_maps
 from nightshift.core.gateway.observed import Endpoint, Observed, PodFact, is_address
 from nightshift.core.gateway.render import fingerprint
 from nightshift.core.gateway.settings import Settings
-from nightshift.core.gateway.slots import Assignment, Kind, SlotKey, assign
+from nightshift.core.gateway.slots import Assignment, Kind, SlotKey, assign, kind_of
 from nightshift.core.gateway.state import DRAIN_WEIGHT, FULL_WEIGHT, Desired, LiveSlot, Server
 
 _UID_CHARACTERS = 18
@@ -22,6 +22,8 @@ class Decision:
 
     desired: Desired
     assignment: Assignment
+    routes: tuple[Route, ...] = ()
+    """All of them, with queues that leave others room."""
     rejected: tuple[str, ...] = ()
     """Addresses that are no replica's, each with the reason, as sentences."""
 
@@ -35,7 +37,7 @@ class _Replica:
 
 
 def decide(
-    settings: Settings, observed: Observed, before: Assignment, live: Mapping[str, LiveSlot]
+    settings: Settings, observed: Observed, before: Assignment, processes: Collection[Mapping[str, LiveSlot] | None]
 ) -> Decision | Unknown:
     """The state that HAProxy should have; Unknown, and so no change at all, while a list has not been read.
 
@@ -43,27 +45,27 @@ def decide(
         settings: Of this gateway.
         observed: The cluster.
         before: Which slot is whose at present.
-        live: What is in the slots at present. It decides which of them may be handed out, and which have requests
-            waiting that no replica of their own can take.
+        processes: What is in the slots of each process at present; None: it does not say. This decides which of them
+            may be handed out, and which have requests waiting that no replica of their own can take.
     """
     for fact in (observed.routes, observed.endpoints, observed.pods):
         if isinstance(fact, Unknown):
             return fact
     assert not isinstance(observed.routes, Unknown)  # noqa: S101 - for the type checker
-    routes = observed.routes.value
+    routes = tuple(_limited(route, settings, observed.gateways) for route in observed.routes.value)
     replicas, rejected = _replicas(observed)
     wanted: dict[SlotKey, Kind] = {}
     servers: dict[SlotKey, list[Server]] = {}
     coverage: dict[SlotKey, Coverage] = {}
     for route in routes:
-        kind = Kind(route.affinity != "None", route.queue.timeout_seconds)
         for key, members in _slots_of(route, replicas, coverage).items():
-            wanted[key] = kind
+            wanted[key] = kind_of(route)
             servers[key] = members
-    busy = frozenset(name for name, slot in live.items() if slot.busy)
-    assignment = assign(settings, before, wanted, busy)
+    slots = [(name, slot) for process in processes if process is not None for name, slot in process.items()]
+    busy = {name for name, slot in slots if slot.busy}
+    assignment = assign(settings, before, wanted, busy, sure=None not in processes)
     by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
-    _help_stranded(assignment, by_slot, live)
+    _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.waiting}, routes, replicas)
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},
@@ -71,6 +73,7 @@ def decide(
             fingerprint(settings, assignment.pools),
         ),
         assignment,
+        routes,
         tuple(rejected),
     )
 
@@ -81,6 +84,16 @@ def share(cap: int, gateways: int) -> int:
     Worked example: 16 among 3 gateways are 5 each; 2 among 3 are 1 each, and so 3 together.
     """
     return max(1, cap // max(1, gateways))
+
+
+def _limited(route: Route, settings: Settings, gateways: int) -> Route:
+    """The route with a queue that leaves others connections: each request that waits keeps one.
+
+    Worked example: of 4000 connections the queue of a route may take 1000 in each gateway pod.
+    """
+    most = max(1, int(settings.max_connections * settings.most_queued)) * max(1, gateways)
+    queue = route.queue.model_copy(update={"max_requests": min(route.queue.max_requests, most)})
+    return route.model_copy(update={"queue": queue})
 
 
 def _replicas(observed: Observed) -> tuple[dict[tuple[str, str], list[_Replica]], list[str]]:
@@ -170,21 +183,37 @@ def _coverage(taking: set[str], having: set[str]) -> Coverage:
     return Coverage.ALL if having == taking else Coverage.SOME
 
 
-def _help_stranded(assignment: Assignment, by_slot: dict[str, dict[str, Server]], live: Mapping[str, LiveSlot]) -> None:
-    """Lend replicas to a slot in which requests wait that none of its own can take.
+def _help_stranded(
+    by_slot: dict[str, dict[str, Server]],
+    assignment: Assignment,
+    waiting: Collection[str],
+    routes: Iterable[Route],
+    replicas: Mapping[tuple[str, str], list[_Replica]],
+) -> None:
+    """Lend replicas to the slots in which requests wait that none of their own can take, until none waits there.
 
-    Requests wait in a slot and cannot move to another one. When a revision's last replica leaves, those of the same
-    route and adapter that do take requests stand in for it, until nothing waits there any more.
+    Requests wait in a slot and cannot move to another one. They are stranded when a revision's last replica leaves, and
+    when the slot itself is needed no more: the revision is gone, the route waits or balances otherwise by now, or all
+    replicas have an adapter that some had.
     """
-    for key, name in assignment.slots.items():
-        slot = live.get(name)
-        if slot is None or not slot.waiting or any(server.weight for server in by_slot[name].values()):
-            continue
-        lenders = [
-            server
-            for other, lender in assignment.slots.items()
-            if (other.route, other.adapter) == (key.route, key.adapter) and other != key
-            for server in by_slot[lender].values()
-            if server.weight
-        ]
-        by_slot[name] = by_slot[name] | {server.name: server for server in lenders}
+    found = {route.key: route for route in routes}
+    for name, key in assignment.owners.items():
+        own = by_slot.get(name, {})
+        if name in waiting and key.route in found and not any(server.weight for server in own.values()):
+            by_slot[name] = own | {one.name: one for one in _stand_ins(found[key.route], key, replicas)}
+
+
+def _stand_ins(route: Route, key: SlotKey, replicas: Mapping[tuple[str, str], list[_Replica]]) -> list[Server]:
+    """The replicas that may answer what waits in a slot: of its revision, else of those that take requests.
+
+    What waits for an adapter that the route no longer has goes to any: the engine says that it does not know it.
+    """
+    having = next((set(adapter.pods) for adapter in route.adapters if adapter.name == key.adapter), None)
+    able = [
+        (revision, replica.server)
+        for revision in route.revisions
+        for replica in replicas[route.key, revision.hash]
+        if replica.server.weight and (having is None or replica.pod in having)
+    ]
+    own = [server for revision, server in able if revision.hash == key.revision]
+    return own or [server for revision, server in able if revision.weight]

@@ -118,15 +118,21 @@ def _maps(live: Live, desired: Desired, paths: Mapping[str, str]) -> Iterator[Co
 
 
 def nudges(slots: Mapping[str, LiveSlot]) -> tuple[Command, ...]:
-    """Make servers that have room look into the queue of their slot.
+    """Make servers that have room look into the queue of their slot, and those that drain let go of their own.
 
     HAProxy lets a waiting request go when another one ends, or when a server comes up; not when a server's slow start
-    allows it more, nor when its weight returns. Setting its cap to what it is makes it look (2.6.12 and 2.8.25).
+    allows it more, nor when its weight returns. Setting its cap to what it is makes it look (2.6.12 and 2.8.25). What
+    waits for one server stays with it, though it takes nothing new; only maintenance leads it to others.
     """
-    return tuple(
-        Command(f"set maxconn server {name}/{server.name} {server.cap}")
-        for name, slot in sorted(slots.items())
-        if slot.waiting
-        for server in slot.servers.values()
-        if server.usable and server.cap and server.connections < server.cap
-    )
+    found: list[Command] = []
+    for name, slot in sorted(slots.items()):
+        usable = [server for server in slot.servers.values() if server.usable]
+        draining = [server for server in slot.servers.values() if not server.weight and not server.maintenance]
+        for server in draining if usable else ():
+            if server.waiting:
+                where = f"set server {name}/{server.name} state"
+                found += [Command(f"{where} maint"), Command(f"{where} ready")]
+        for server in usable if slot.waiting else ():
+            if server.cap and server.connections - server.waiting < server.cap:
+                found.append(Command(f"set maxconn server {name}/{server.name} {server.cap}"))
+    return tuple(found)

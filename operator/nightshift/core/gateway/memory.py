@@ -23,20 +23,19 @@ class _Pool(StoredModel):
 
 class _Memory(StoredModel):
     slots: tuple[_Slot, ...] = ()
+    left: tuple[_Slot, ...] = ()
     pools: tuple[_Pool, ...] = ()
 
 
 def write_memory(assignment: Assignment) -> str:
     """The file's content."""
-    slots = tuple(
-        _Slot(route=key.route, revision=key.revision, adapter=key.adapter, slot=name)
-        for key, name in sorted(assignment.slots.items())
-    )
+    slots = tuple(_slot(name, key) for key, name in sorted(assignment.slots.items()))
+    left = tuple(_slot(name, key) for name, key in sorted(assignment.left.items()))
     pools = tuple(
         _Pool(hashed=kind.hashed, queue_seconds=kind.queue_seconds, size=size)
         for kind, size in sorted(assignment.pools.items())
     )
-    return json.dumps(_Memory(slots=slots, pools=pools).to_json(), indent=1) + "\n"
+    return json.dumps(_Memory(slots=slots, left=left, pools=pools).to_json(), indent=1) + "\n"
 
 
 def read_memory(text: str) -> Assignment:
@@ -50,11 +49,18 @@ def read_memory(text: str) -> Assignment:
     except (ValidationError, RecursionError) as error:
         raise ValueError(f"it is not what the agent writes: {error}") from error
     pools = {Kind(pool.hashed, pool.queue_seconds): pool.size for pool in memory.pools}
-    slots: dict[SlotKey, str] = {}
-    taken: set[str] = set()
-    for entry in memory.slots:
+    owners: dict[str, SlotKey] = {}
+    for entry in (*memory.slots, *memory.left):
         parsed = parse_slot(entry.slot)
-        if parsed and parsed[1] < pools.get(parsed[0], 0) and entry.slot not in taken:
-            slots[SlotKey(entry.route, entry.revision, entry.adapter)] = entry.slot
-            taken.add(entry.slot)
-    return Assignment(slots, pools)
+        if parsed and parsed[1] < pools.get(parsed[0], 0):
+            owners.setdefault(entry.slot, SlotKey(entry.route, entry.revision, entry.adapter))
+    left = {entry.slot for entry in memory.left} - {entry.slot for entry in memory.slots}
+    return Assignment(
+        {key: name for name, key in owners.items() if name not in left},
+        pools,
+        {name: key for name, key in owners.items() if name in left},
+    )
+
+
+def _slot(name: str, key: SlotKey) -> _Slot:
+    return _Slot(route=key.route, revision=key.revision, adapter=key.adapter, slot=name)

@@ -7,6 +7,7 @@ rest is the same for all routes, and is read anew only when the pool of slots ha
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from nightshift.api.traffic import MAX_QUEUE_SECONDS
 from nightshift.core.gateway import answers
 from nightshift.core.gateway.log_line import LINE_BYTES, log_format
 from nightshift.core.gateway.rules import identify, released, route_request
@@ -186,6 +187,7 @@ def _fixed_backends(settings: Settings) -> list[str]:
     return [
         "backend be_activator from base",
         "    retry-on conn-failure",
+        f"    timeout server {_ms(MAX_QUEUE_SECONDS + settings.server_seconds)}",
         "    http-request set-header x-nightshift-route %[var(txn.route)]",
         "    http-request set-header x-nightshift-revision-slot %[var(txn.slot)]",
         f"    server activator unix@{settings.path(ACTIVATOR_SOCKET)}",

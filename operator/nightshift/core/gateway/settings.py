@@ -16,6 +16,8 @@ class Settings:
     max_connections: int = 4000
     """Of clients, per gateway pod; further ones wait to be accepted. HAProxy refuses to start unless about three times
     as many files may be open."""
+    most_queued: float = 0.25
+    """Of the clients' connections, that the waiting requests of one route may take."""
     threads: int = 2
     connect_seconds: float = 2.0
     request_seconds: float = 5.0

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nightshift.api.route import Route
+from nightshift.api.traffic import MAX_QUEUE_SECONDS
 from nightshift.core.gateway.settings import Settings
 
 
@@ -18,6 +20,18 @@ class Kind:
     def code(self) -> str:
         """Short form in a backend's name: l600 balances by least connections, h600 by a hash."""
         return f"{'h' if self.hashed else 'l'}{self.queue_seconds}"
+
+
+QUEUE_STEPS = (5, 15, 30, 60, 120, 300, 600, 1200, 3600, 14_400, MAX_QUEUE_SECONDS)
+"""For so many seconds requests may wait. There are few, since each asks for a reload when it is first needed."""
+
+
+def kind_of(route: Route) -> Kind:
+    """What a route needs: its requests wait for at least as long as it says, up to the next step.
+
+    Worked example: for 45 s they wait in a slot that gives up after 60.
+    """
+    return Kind(route.affinity != "None", next(step for step in QUEUE_STEPS if step >= route.queue.timeout_seconds))
 
 
 FIRST_KIND = Kind(hashed=False, queue_seconds=600)
@@ -52,25 +66,37 @@ class Assignment:
 
     slots: Mapping[SlotKey, str] = field(default_factory=dict)
     pools: Mapping[Kind, int] = field(default_factory=dict)
+    left: Mapping[str, SlotKey] = field(default_factory=dict)
+    """Slots that are needed no more, and whose they were: they stay so until nothing of that is left in them."""
+
+    @property
+    def owners(self) -> dict[str, SlotKey]:
+        """Whose requests are in a slot, those included that are only left in it."""
+        return {**self.left, **{name: key for key, name in self.slots.items()}}
 
 
-def assign(settings: Settings, before: Assignment, wanted: Mapping[SlotKey, Kind], busy: Collection[str]) -> Assignment:
+def assign(
+    settings: Settings, before: Assignment, wanted: Mapping[SlotKey, Kind], busy: Collection[str], *, sure: bool
+) -> Assignment:
     """Hand out slots: what has one keeps it; what needs one gets the first that is free; pools double when none is.
 
     Args:
         settings: How large pools are to begin with.
         before: What is handed out at present.
         wanted: What needs a slot, and of which kind.
-        busy: Slots that still have servers, connections or waiting requests. One that is free but busy is not handed
-            out: requests that wait in it would go to another model's replicas.
+        busy: Slots that have servers, connections or waiting requests. One that is free but busy is not handed out:
+            requests that wait in it would go to another model's replicas.
+        sure: Whether no other slot is busy. Otherwise all that were in use stay whose they were.
     """
     kept = {
         key: name
-        for key, name in before.slots.items()
+        for name, key in before.owners.items()
         if key in wanted and (parsed := parse_slot(name)) is not None and parsed[0] == wanted[key]
     }
+    held = set(kept.values())
+    left = {name: key for name, key in before.owners.items() if name not in held and (name in busy or not sure)}
     pools = {FIRST_KIND: settings.first_pool, **before.pools}
-    taken = set(kept.values()) | set(busy)
+    taken = held | set(left) | set(busy)
     for key in sorted(set(wanted) - set(kept)):
         kind = wanted[key]
         pools.setdefault(kind, settings.other_pool)
@@ -80,7 +106,7 @@ def assign(settings: Settings, before: Assignment, wanted: Mapping[SlotKey, Kind
             name = _first_free(kind, pools[kind], taken)
         kept[key] = name
         taken.add(name)
-    return Assignment(dict(sorted(kept.items())), pools)
+    return Assignment(dict(sorted(kept.items())), pools, left)
 
 
 def _first_free(kind: Kind, size: int, taken: Collection[str]) -> str | None:

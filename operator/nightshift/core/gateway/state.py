@@ -36,6 +36,8 @@ class LiveServer:
     """As its health checks say."""
     connections: int = 0
     """Requests that it works on, and that wait for it."""
+    waiting: int = 0
+    """Those of them that wait for it, where requests that belong together go to the same server."""
 
     @property
     def usable(self) -> bool:
@@ -51,6 +53,7 @@ class LiveSlot:
     connections: int = 0
     """Requests in it, those that wait included."""
     waiting: int = 0
+    """Those of them that wait, be it for any server or for one."""
     total: int = field(default=0, compare=False)
     """Requests that ever came into it, since the process began. This and the next one tell of the past, and are no part
     of the state."""
