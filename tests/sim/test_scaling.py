@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nightshift.adapters.kube import reference
 from nightshift.api import names
 from nightshift.core.autoscale.history import WINDOW_SECONDS
 from nightshift.core.facts import Unknown
@@ -142,6 +143,25 @@ def test_nothing_is_given_up_while(what: str) -> None:
             second.silent = False
             await town.until(lambda: town.asked < 3)
             await town.until(lambda: town.asked == 0)
+
+    story(told, auto())
+
+
+@pytest.mark.parametrize("text", ["", '{"replicas": "many"}'], ids=["lost", "unreadable"])
+def test_a_decision_that_is_lost_takes_no_replica_away_while_the_demand_is_not_known(text: str | None) -> None:
+    async def told(town: Town) -> None:
+        await busy(town, 40)
+        (owner,) = town.harness.server.of_kind("ReplicaSet")
+        await town.end()
+        for pod in town.gateways.values():
+            pod.silent = True
+        lost = {names.ANNOTATION_SCALING: text}
+        town.harness.server.change(reference(owner), lambda raw: raw["metadata"]["annotations"].update(lost))
+        town.harness.restart()
+        town.start()
+        town.watched()
+        await town.for_seconds(2 * WINDOW_SECONDS)
+        assert (town.least_asked, town.most_asked) == (3, 3)
 
     story(told, auto())
 
