@@ -227,7 +227,6 @@ def test_the_operator_may_publish_routes_there_and_read_who_waits_and_nothing_el
     [
         pytest.param((), True, id="a namespace of its own is made"),
         pytest.param(("gateway.createNamespace=false",), False, id="not where told not to"),
-        pytest.param(("gateway.namespace=nightshift-system",), False, id="nor if it is the release's"),
         pytest.param(("gateway.enabled=false",), False, id="nor without a gateway"),
         pytest.param(("watchNamespaces={ml}",), False, id="nor where nothing cluster-scoped is made"),
     ],
@@ -276,6 +275,13 @@ def test_which_image_runs(settings: tuple[str, ...], image: str) -> None:
 def test_values_that_cannot_work_are_refused(settings: str, named: str) -> None:
     with pytest.raises(HelmError, match=named):
         render((IMAGE, settings))
+
+
+def test_beside_the_operators_leader_lease_it_is_not_installed() -> None:
+    there = (IMAGE, "gateway.namespace=nightshift-system")
+    with pytest.raises(HelmError, match="leave it empty, or name another one"):
+        render(there)
+    assert not [item for item in render((*there, "gateway.enabled=false")) if "gateway" in item["metadata"]["name"]]
 
 
 def test_every_value_of_it_stands_in_the_schema_and_has_a_default() -> None:
