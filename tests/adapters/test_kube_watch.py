@@ -18,8 +18,11 @@ BOOKMARK = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVers
 Stream = Callable[[], AsyncIterator[bytes]]
 
 
+NOTHING: tuple[bytes, ...] = ()
+
+
 async def ends_at_once() -> AsyncIterator[bytes]:
-    for line in ():
+    for line in NOTHING:
         yield line
 
 
@@ -28,7 +31,7 @@ async def expires_at_once() -> AsyncIterator[bytes]:
 
 
 async def is_refused_as_expired() -> AsyncIterator[bytes]:
-    for line in ():
+    for line in NOTHING:
         yield line
     raise KubeError(410, "Expired", "too old")
 
