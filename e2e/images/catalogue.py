@@ -83,7 +83,7 @@ CATALOGUE = {
     for built in (
         Image("operator", "operator", _OPERATOR),
         Image("operator-next", "operator", _OPERATOR, arguments=(("NIGHTSHIFT_VERSION", NEXT_OPERATOR_VERSION),)),
-        Image("gateway", "gateway", (*_OPERATOR, "images/gateway/haproxy.sh")),
+        Image("gateway", "gateway", (*_OPERATOR, "images/gateway/haproxy.sh", "images/gateway/keep.sh")),
         *(_vllm(version) for version in VLLM_VERSIONS),
         *(_simulator(version) for version in VLLM_VERSIONS),
         Image("tiny-hub", "tiny-hub", ("requirements/runtime.txt", "e2e/__init__.py", "e2e/hub"), models=True),

@@ -1,6 +1,8 @@
 """The gateway in the chart: its pods, what they may do, how they end, and what the operator is told of them."""
 
 import json
+import os
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tests.chart.rendering import DIGEST, IMAGE, VARIANTS, only, operator_config
 from tests.chart.test_chart import permissions
 from tests.chart.test_namespaced import namespaced
 from tools.helm import CHART, HelmError, render
+from tools.repository import ROOT
 
 Object = dict[str, Any]
 
@@ -145,14 +148,23 @@ def test_no_pod_goes_before_another_one_is_ready(variant: str) -> None:
 
 
 @every_variant
-def test_no_probe_restarts_haproxy_or_takes_it_away_for_want_of_the_agent(variant: str) -> None:
+def test_no_probe_restarts_haproxy_or_takes_it_away_for_want_of_agent_or_activator(variant: str) -> None:
     objects = rendered(variant)
     assert "livenessProbe" not in container(objects, "haproxy"), "a restart would cut every stream"
-    assert "readinessProbe" not in container(objects, "agent"), "HAProxy serves on without it"
     assert container(objects, "haproxy")["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
-    assert container(objects, "activator")["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "activator"}
-    for name in ("agent", "activator"):
-        assert container(objects, name)["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": name}
+    for name, path in {"agent": "/healthz", "activator": "/readyz"}.items():
+        found = container(objects, name)
+        assert "readinessProbe" not in found, "HAProxy serves on without it"
+        assert "livenessProbe" not in found, "it would end the container, and with it the pod's readiness"
+        assert found["startupProbe"]["httpGet"] == {"path": path, "port": name}, "a new pod waits for it once"
+        assert found["command"] == ["/opt/nightshift/bin/gateway-keep", name], "a crash does not end the container"
+
+
+def test_the_images_programs_are_where_the_pods_look_for_them() -> None:
+    copied = re.findall(r"^COPY (images/gateway/\S+) (\S+)$", (ROOT / "images/gateway/Dockerfile").read_text(), re.M)
+    objects = rendered(WITH_GATEWAY[0])
+    assert {target for _, target in copied} == {item["command"][0] for item in pod(objects)["containers"]}
+    assert all(os.access(ROOT / source, os.X_OK) for source, _ in copied)
 
 
 @every_variant
@@ -215,7 +227,6 @@ def test_the_operator_may_publish_routes_there_and_read_who_waits_and_nothing_el
     [
         pytest.param((), True, id="a namespace of its own is made"),
         pytest.param(("gateway.createNamespace=false",), False, id="not where told not to"),
-        pytest.param(("gateway.namespace=nightshift-system",), False, id="nor if it is the release's"),
         pytest.param(("gateway.enabled=false",), False, id="nor without a gateway"),
         pytest.param(("watchNamespaces={ml}",), False, id="nor where nothing cluster-scoped is made"),
     ],
@@ -264,6 +275,13 @@ def test_which_image_runs(settings: tuple[str, ...], image: str) -> None:
 def test_values_that_cannot_work_are_refused(settings: str, named: str) -> None:
     with pytest.raises(HelmError, match=named):
         render((IMAGE, settings))
+
+
+def test_beside_the_operators_leader_lease_it_is_not_installed() -> None:
+    there = (IMAGE, "gateway.namespace=nightshift-system")
+    with pytest.raises(HelmError, match="leave it empty, or name another one"):
+        render(there)
+    assert not [item for item in render((*there, "gateway.enabled=false")) if "gateway" in item["metadata"]["name"]]
 
 
 def test_every_value_of_it_stands_in_the_schema_and_has_a_default() -> None:

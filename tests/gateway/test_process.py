@@ -1,6 +1,7 @@
 """The activator as the pod runs it: a process of its own, in real time."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ from tests.support.http_api import HttpApi
 from tools.repository import ROOT
 
 OTHER = "ml/other"
+ACTIVATOR = (sys.executable, "-m", "nightshift.gateway", "activator")
 
 
 class Process:
@@ -88,7 +90,7 @@ def kubeconfig(path: Path, url: str) -> Path:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Process]:
+async def running(directory: Path, command: tuple[str, ...] = ACTIVATOR) -> AsyncIterator[Process]:
     write(directory / STATE_FILE, entry(KEY), entry(OTHER))
     with HttpApi() as api:
         port = free_port()
@@ -96,19 +98,20 @@ async def running(directory: Path) -> AsyncIterator[Process]:
             **{key: value for key, value in os.environ.items() if not key.startswith("KUBERNETES_")},
             "KUBECONFIG": str(kubeconfig(directory / "kubeconfig", api.url)),
             "PYTHONPATH": str(ROOT / "operator"),
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
             "NIGHTSHIFT_RUN_DIRECTORY": str(directory),
             "POD_NAME": "gateway-6c9f-x7k2p",
             "POD_NAMESPACE": "gateways",
             "NIGHTSHIFT_ACTIVATOR_PORT": str(port),
         }
-        command = [sys.executable, "-m", "nightshift.gateway", "activator"]
-        child = await asyncio.to_thread(subprocess.Popen, command, env=environment)
+        child = await asyncio.to_thread(subprocess.Popen, command, env=environment, start_new_session=True)
         process = Process(directory, api, child, port)
         try:
             await process.until(process.ready)
             yield process
         finally:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             await asyncio.to_thread(child.wait)
 
 

@@ -1,16 +1,23 @@
 """What is followed of the gateway, when its pods are asked, and what is told of it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
+import pytest
+
 from nightshift.core.autoscale.demand import Demand
+from nightshift.core.gateway.starts import Starts
+from nightshift.core.gateway.wake import Demand as Waiting
+from nightshift.core.gateway.wake import lease_manifest
 from nightshift.core.planning import Scaling
-from nightshift.runtime.demand import UNHEARD_SECONDS, Demands
+from nightshift.runtime.demand import Demands
+from nightshift.runtime.heard import UNHEARD_SECONDS
 from nightshift.runtime.lookout import Lookout
 from tests.support.builders import NOW, config
 from tests.support.fake_engines import FakeEngines
 from tests.support.harness import Harness
 from tests.support.town import GATEWAY, Town, auto, story
+from tests.support.virtual_time import run
 
 KEY = ("ml", "bot")
 
@@ -30,6 +37,12 @@ class Clock:
 
 def demands(clock: Clock, gateway: Any = GATEWAY) -> Demands:
     return Demands(Lookout(FakeEngines(), clock), gateway, None, clock)
+
+
+def lease(behind: float, held: int = 1, name: str = "bot", pod: str = "gw-1", now: datetime = NOW) -> dict[str, Any]:
+    """A wake Lease of a gateway pod whose clock is behind by so many seconds."""
+    waiting = Waiting("ml", name, held, 1.0, Starts())
+    return lease_manifest(waiting, gateway_namespace="gw", pod=pod, now=now - timedelta(seconds=behind))
 
 
 def known(found: Demand | None) -> Demand:
@@ -99,3 +112,71 @@ def test_a_deployment_that_is_gone_is_watched_no_more() -> None:
     seen.watch(KEY, scaling())
     seen.watch(KEY, None)
     assert seen.demand(KEY) is None
+
+
+@pytest.mark.parametrize("behind", [60, 0, -3600], ids=["is behind", "is right", "is ahead"])
+def test_a_wake_is_demand_for_15_seconds_after_its_renewal_was_seen_also_where_the_gateways_clock(
+    behind: float,
+) -> None:
+    clock = Clock()
+    seen = demands(clock)
+    seen.watch(KEY, scaling())
+    seen.leases.replace([])
+    for _ in range(3):
+        seen.leases.change("MODIFIED", lease(behind, now=clock.now))
+        clock.now += timedelta(seconds=14)
+        assert known(seen.demand(KEY)).woken
+        assert known(seen.demand(KEY)).load.at_least == 1
+    clock.now += timedelta(seconds=2)
+    assert not known(seen.demand(KEY)).woken
+
+
+def test_a_wake_that_is_told_again_without_a_renewal_is_no_new_demand() -> None:
+    clock = Clock()
+    seen = demands(clock)
+    seen.watch(KEY, scaling())
+    seen.leases.change("ADDED", lease(0))
+    clock.now += timedelta(seconds=16)
+    seen.leases.change("MODIFIED", lease(0, held=2))
+    assert not known(seen.demand(KEY)).woken
+    seen.leases.replace([lease(0)])
+    assert not known(seen.demand(KEY)).woken
+
+
+@pytest.mark.parametrize(
+    ("behind", "woken"),
+    [
+        pytest.param(3600, False, id="that ran out long ago is none"),
+        pytest.param(5, True, id="of a moment ago is"),
+        pytest.param(-3600, True, id="of an hour in the future is for 15 s"),
+    ],
+)
+def test_for_a_new_process_a_lease(behind: float, woken: bool) -> None:
+    clock = Clock()
+    seen = demands(clock)
+    seen.watch(KEY, scaling())
+    seen.leases.replace([lease(behind)])
+    assert known(seen.demand(KEY)).woken is woken
+    clock.now += timedelta(seconds=16)
+    assert not known(seen.demand(KEY)).woken
+
+
+def test_leases_are_read_once_however_many_deployments_are_looked_at() -> None:
+    class Read(dict[str, Any]):
+        times = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Read.times += key == "spec"
+            return super().get(key, default)
+
+    seen, plan = demands(Clock()), scaling()
+    names = [f"bot-{number}" for number in range(50)]
+    for name in names:
+        seen.watch(("ml", name), plan)
+    seen.leases.replace([Read(lease(0, name=name, pod=pod)) for name in names for pod in ("gw-1", "gw-2")])
+    seen.leases.change("MODIFIED", Read(lease(-1, name="bot-7")))
+    seen.leases.change("DELETED", Read(lease(-1, name="bot-8")))
+    run(seen.look())
+    held = {name: known(seen.demand(("ml", name))).load.at_least for name in names}
+    assert held == {**dict.fromkeys(names, 2), "bot-8": 1}
+    assert Read.times == 101

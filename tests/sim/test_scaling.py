@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nightshift.adapters.kube import reference
 from nightshift.api import names
 from nightshift.core.autoscale.history import WINDOW_SECONDS
 from nightshift.core.facts import Unknown
@@ -142,6 +143,25 @@ def test_nothing_is_given_up_while(what: str) -> None:
             second.silent = False
             await town.until(lambda: town.asked < 3)
             await town.until(lambda: town.asked == 0)
+
+    story(told, auto())
+
+
+@pytest.mark.parametrize("text", ["", '{"replicas": "many"}'], ids=["lost", "unreadable"])
+def test_a_decision_that_is_lost_takes_no_replica_away_while_the_demand_is_not_known(text: str | None) -> None:
+    async def told(town: Town) -> None:
+        await busy(town, 40)
+        (owner,) = town.harness.server.of_kind("ReplicaSet")
+        await town.end()
+        for pod in town.gateways.values():
+            pod.silent = True
+        lost = {names.ANNOTATION_SCALING: text}
+        town.harness.server.change(reference(owner), lambda raw: raw["metadata"]["annotations"].update(lost))
+        town.harness.restart()
+        town.start()
+        town.watched()
+        await town.for_seconds(2 * WINDOW_SECONDS)
+        assert (town.least_asked, town.most_asked) == (3, 3)
 
     story(told, auto())
 
@@ -294,3 +314,36 @@ def test_without_a_gateway_engines_alone_are_the_demand_and_one_replica_stays() 
         assert town.condition("ScalingLimited") == ("True", "NoGateway")
 
     story(told, auto(), chosen=config())
+
+
+def test_paused_asleep_clients_are_told_at_once_and_a_wake_is_acted_on_when_the_pause_is_over() -> None:
+    async def told(town: Town) -> None:
+        await asleep(town)
+        before = town.route
+        town.harness.change_spec(paused=True, traffic={"queue": {"maxRequests": 7}})
+        town.hold(1)
+        await town.for_seconds(3)
+        failure = town.route.start.failure
+        assert failure is not None
+        assert failure.reason == "Paused"
+        assert "set it to false" in failure.message
+        assert town.route.model_copy(update={"start": before.start}) == before, "nothing else is told"
+        writes = town.harness.writes()
+        await town.for_seconds(60)
+        assert (town.asked, town.harness.writes()) == (0, writes)
+        town.harness.change_spec(paused=False)
+        await town.until(lambda: town.asked == 1, 5)
+        assert (town.route.start.failure, town.route.queue.max_requests) == (None, 7)
+
+    story(told, auto())
+
+
+def test_paused_with_replicas_nothing_is_told() -> None:
+    async def told(town: Town) -> None:
+        await town.until(lambda: town.ready == 1)
+        before = town.route
+        town.harness.change_spec(paused=True)
+        await town.for_seconds(1800)
+        assert (town.asked, town.route) == (1, before)
+
+    story(told, auto())

@@ -10,6 +10,7 @@ from nightshift.adapters.kube import Object
 from nightshift.api import names
 from nightshift.api.config import GatewayConfig, OperatorConfig
 from nightshift.api.demand import GatewayDemand, RouteDemand
+from nightshift.api.route import Route, parse_route
 from nightshift.core.engine_metrics import EngineMetrics
 from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.gateway.starts import Starts
@@ -156,6 +157,12 @@ class Town:
     @property
     def ready(self) -> int:
         return sum(is_ready(raw) for raw in self.harness.server.of_kind("Pod"))
+
+    @property
+    def route(self) -> Route:
+        """As the gateway was told."""
+        (raw,) = self.harness.server.of_kind("ConfigMap")
+        return parse_route(raw)
 
     def hold(self, held: int, pod: FakeGateway | None = None) -> None:
         """Requests wait in a gateway pod, which renews its Lease."""

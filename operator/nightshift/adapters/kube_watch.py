@@ -25,6 +25,8 @@ SILENCE_SECONDS = 70.0
 """Bookmarks come about every 60 s: a watch that says nothing for longer is begun anew."""
 RETRY_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0)
 """Between failures in a row."""
+STEADY_SECONDS = 5.0
+"""A watch that ends sooner is begun anew after a pause, as one that failed: the next one may end as soon."""
 _PAGE = 500
 
 
@@ -95,14 +97,17 @@ class Watch:
 
     async def run(self) -> None:
         """Follow for ever."""
+        clock = asyncio.get_running_loop().time
         while True:
             try:
                 if not self._version:
                     await self._list()
+                began = clock()
                 await self._watch()
-                self._failures = 0
-            except _ExpiredError:
-                self._version = ""
+                if clock() - began < STEADY_SECONDS:
+                    await self._pause()
+                else:
+                    self._failures = 0
             except (KubeError, aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
                 self._listener.failed(f"{self._query.kind}: {error!r}")
                 await self._pause()
@@ -127,6 +132,13 @@ class Watch:
         self._listener.heard()
 
     async def _watch(self) -> None:
+        """Watch until the API server ends it, or no longer has the version."""
+        try:
+            await self._tell_changes()
+        except _ExpiredError:
+            self._version = ""
+
+    async def _tell_changes(self) -> None:
         path = self._query.path(
             watch="1",
             resourceVersion=self._version,

@@ -380,5 +380,6 @@ class Spec(Model):
     )
     paused: bool = Field(
         default=False,
-        description="True: Nightshift changes nothing of this deployment; what serves goes on serving. No restart.",
+        description="True: Nightshift changes nothing of this deployment; what serves goes on serving. Where no "
+        "replica runs none is started, and requests through the gateway are told so at once. No restart.",
     )

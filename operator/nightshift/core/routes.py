@@ -58,7 +58,7 @@ def route(
         adapters=tuple(_adapter(item.name, deployment, observed, gateway, before) for item in deployment.spec.adapters),
         queue=_queue(deployment),
         affinity=deployment.spec.traffic.affinity or "None",
-        start=RouteStart(failure=None if off else _failure(plan, observed, first)),
+        start=RouteStart(failure=None if off else _failure(deployment, plan, observed, first)),
     )
 
 
@@ -171,10 +171,18 @@ def _queue(deployment: LLMDeployment) -> RouteQueue:
     return RouteQueue(max_requests=asked.max_requests, timeout_seconds=asked.timeout_seconds)
 
 
-def _failure(plan: Plan, observed: Observed, first: str | None) -> RouteFailure | None:
+_PAUSED = RouteFailure(
+    reason="Paused",
+    message="spec.paused is true, so no replica is started for requests. Somebody has to set it to false.",
+)
+
+
+def _failure(deployment: LLMDeployment, plan: Plan, observed: Observed, first: str | None) -> RouteFailure | None:
     """Why no replica comes up, where waiting does not help; None while one serves, or may come."""
     if observed.ready():
         return None
+    if deployment.spec.paused and not any(item.replicas for item in observed.replica_sets):
+        return _PAUSED
     cause = plan.blocker or (revision_cause(observed, first) if first is not None else None)
     if cause is None or not cause.definite:
         cause = plan.scaling.start_failure if plan.scaling is not None else None

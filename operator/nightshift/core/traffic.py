@@ -15,7 +15,7 @@ from nightshift.core.canonical import difference
 from nightshift.core.cause import Cause
 from nightshift.core.objects import changes, deletion
 from nightshift.core.observed import Observed
-from nightshift.core.planning import Delete, Plan
+from nightshift.core.planning import Apply, Delete, Plan
 from nightshift.core.routes import route
 
 GATEWAY_MISSING = Cause(
@@ -74,7 +74,7 @@ def _through(
     wanted = route(deployment, observed, plan, gateway, before)
     plan = replace(plan, unrouted=_unrouted(deployment, observed, wanted, before))
     if deployment.spec.paused:
-        return plan
+        return replace(plan, apply=(*plan.apply, *_start_told(wanted, before, gateway, observed)))
     services = [access.revision_service(deployment, item.hash) for item in wanted.revisions]
     waits = before is None and _leads_straight(observed.live.get(("Service", deployment.name)))
     aliases = [] if waits else [access.alias(deployment, gateway, config)]
@@ -89,6 +89,13 @@ def _through(
             *_retired(deployment, observed, listed),
         ),
     )
+
+
+def _start_told(wanted: Route, before: Route | None, gateway: GatewayConfig, observed: Observed) -> tuple[Apply, ...]:
+    """While nothing is changed: the route as it stands, and why no replica comes up, so that nobody waits in vain."""
+    if before is None or before.start == wanted.start:
+        return ()
+    return changes([access.route_object(before.model_copy(update={"start": wanted.start}), gateway)], observed)
 
 
 def rewired(deployment: LLMDeployment, observed: Observed, config: OperatorConfig) -> Cause | None:

@@ -25,6 +25,7 @@ from nightshift.gateway.probes import serve_probes
 from nightshift.gateway.state_file import StateFile
 from nightshift.gateway.visit import Visit, released_session
 from nightshift.gateway.wakes import Wakes
+from nightshift.gateway.watchdog import watch
 
 logger = logging.getLogger(__name__)
 
@@ -214,10 +215,12 @@ async def _run(settings: Settings) -> int:
     activator = Activator(settings, kube)
     await activator.start()
     probes = await serve_probes(activator.problem, activator.unready, activator.telemetry.registry, settings.probe_port)
+    watching = asyncio.create_task(watch(activator.problem))
     try:
         await stop.wait()
         await activator.stop()
     finally:
+        watching.cancel()
         await probes.cleanup()
         await kube.close()
     return 0

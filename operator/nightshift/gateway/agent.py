@@ -34,6 +34,7 @@ from nightshift.gateway.files import write_atomically
 from nightshift.gateway.log_socket import serve_log
 from nightshift.gateway.models import serve_models
 from nightshift.gateway.probes import serve_probes
+from nightshift.gateway.watchdog import watch
 
 logger = logging.getLogger(__name__)
 
@@ -279,11 +280,12 @@ async def _run(setup: Setup) -> int:
         agent.problem, agent.unready, agent.telemetry.registry, setup.probe_port, [demand_route(agent)]
     )
     running, stopping = asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())
+    watching = asyncio.create_task(watch(agent.problem))
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return 0 if stopping.done() else 1
     finally:
-        for task in (running, stopping):
+        for task in (running, stopping, watching):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running

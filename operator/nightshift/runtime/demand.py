@@ -6,17 +6,16 @@ stands in core. It waits for no reconcile and holds none up; a wake is told at o
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from nightshift.adapters.gateway_pods import GatewayPod
 from nightshift.adapters.kube import KubeClient
-from nightshift.adapters.kube_watch import SILENCE_SECONDS, Query, Watch
+from nightshift.adapters.kube_watch import Query, Watch
 from nightshift.api import wake
 from nightshift.api.config import GatewayConfig
 from nightshift.api.demand import GatewayDemand
-from nightshift.api.wake import Wake, parse_wake
 from nightshift.core.autoscale.demand import Demand, GatewaySight, History
 from nightshift.core.autoscale.hint import Hint, hint
 from nightshift.core.autoscale.history import remembered
@@ -24,6 +23,7 @@ from nightshift.core.autoscale.load import BLIND_SECONDS, demand_of
 from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.planning import Scaling, WatchDemand
 from nightshift.runtime.cache import Key
+from nightshift.runtime.heard import HeardPods, HeardWakes
 from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.telemetry import GATEWAY_LOOKS
 
@@ -32,61 +32,12 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
 """Between two questions to each gateway pod, while there is a deployment in scaling.mode Auto."""
 
-UNHEARD_SECONDS = SILENCE_SECONDS + 30
-"""What a watch told is not known any more after so long without a word of the API server."""
-
 
 class Gateways(Protocol):
     """Clients of gateway pods."""
 
     def at(self, pod_ip: str, port: int) -> GatewayPod:
         """The agent of a pod."""
-
-
-class Heard:
-    """The objects that one watch has told of; its listener."""
-
-    def __init__(
-        self, what: str, now: Callable[[], datetime], changed: Callable[[str, Mapping[str, Any]], None]
-    ) -> None:
-        self.objects: dict[str, Mapping[str, Any]] = {}
-        """By name."""
-        self._what = what
-        self._now = now
-        self._changed = changed
-        self._last: datetime | None = None
-
-    @property
-    def unknown(self) -> str:
-        """Why it is not known which objects there are, as a sentence; empty where it is."""
-        if self._last is None:
-            return f"The gateway's {self._what} were not listed yet."
-        if self._now() - self._last > timedelta(seconds=UNHEARD_SECONDS):
-            return f"The API server has told nothing of the gateway's {self._what} since {self._last:%H:%M:%S} UTC."
-        return ""
-
-    def replace(self, objects: list[Any]) -> None:
-        """These objects there are, and no others."""
-        before, self.objects = self.objects, {raw["metadata"]["name"]: raw for raw in objects}
-        for raw in (*before.values(), *objects):
-            self._changed("", raw)
-
-    def change(self, event: str, raw: Mapping[str, Any]) -> None:
-        """An object was added, changed or deleted."""
-        name = raw["metadata"]["name"]
-        if event == "DELETED":
-            self.objects.pop(name, None)
-        else:
-            self.objects[name] = raw
-        self._changed(event, raw)
-
-    def heard(self) -> None:
-        """The API server is there."""
-        self._last = self._now()
-
-    def failed(self, problem: str) -> None:
-        """The API server is not there; what it told is known for a while longer."""
-        logger.warning("The gateway's %s are not told of: %s", self._what, problem)
 
 
 class Demands:
@@ -112,8 +63,8 @@ class Demands:
         self._config = config
         self._gateways = gateways
         self._now = now
-        self.pods = Heard("pods", now, lambda event, raw: None)
-        self.leases = Heard("wake Leases", now, self._lease_changed)
+        self.pods = HeardPods(now)
+        self.leases = HeardWakes(now, self._consider)
         self._answers: dict[str, Fact[GatewayDemand]] = {}
         self._watched: dict[Key, WatchDemand] = {}
         self._since: dict[Key, datetime] = {}
@@ -162,25 +113,9 @@ class Demands:
         return demand_of("/".join(key), sight, watch.engines, sights, history, now, blind=blind)
 
     def _sight(self, key: Key) -> GatewaySight:
-        wakes = (parse_wake(raw) for raw in self.leases.objects.values())
-        ours = tuple(item for item in wakes if item is not None and (item.namespace, item.name) == key)
         expected = self._config.replicas if self._config is not None else 1
-        there = {name: self._answers.get(name, Unknown("it was not asked yet.")) for name in self._addresses()}
-        return GatewaySight(there, expected, self.pods.unknown, ours, self.leases.unknown)
-
-    def _addresses(self) -> dict[str, str]:
-        """Addresses of the gateway's pods that run, by name; those on their way out still carry requests."""
-        found = {}
-        for name, raw in self.pods.objects.items():
-            status = raw.get("status") or {}
-            if status.get("podIP") and status.get("phase") == "Running":
-                found[name] = str(status["podIP"])
-        return found
-
-    def _lease_changed(self, event: str, raw: Mapping[str, Any]) -> None:
-        found: Wake | None = parse_wake(raw)
-        if found is not None:
-            self._consider((found.namespace, found.name))
+        there = {name: self._answers.get(name, Unknown("it was not asked yet.")) for name in self.pods.addresses}
+        return GatewaySight(there, expected, self.pods.unknown, self.leases.of(key), self.leases.unknown)
 
     def _consider(self, key: Key) -> None:
         """Have a reconcile hear of a deployment if something may follow from its demand."""
@@ -206,7 +141,7 @@ class Demands:
         if not self._watched:
             return
         if any(watch.gateway for watch in self._watched.values()):
-            asked = self._addresses()
+            asked = dict(self.pods.addresses)
             answers = await asyncio.gather(*(self._ask(name, ip) for name, ip in asked.items()))
             self._answers = dict(zip(asked, answers, strict=True))
         for key, watch in list(self._watched.items()):

@@ -12,6 +12,7 @@ from nightshift.core.autoscale.decide import Bounds
 from nightshift.core.autoscale.demand import Demand, GatewaySight, History, Load
 from nightshift.core.autoscale.hint import hint
 from nightshift.core.autoscale.load import demand_of
+from nightshift.core.autoscale.wakes import SeenWake
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.planning import LookAtEngine, WatchDemand
@@ -30,8 +31,8 @@ def told(pod: str, in_flight: int | None = 0, queued: int | None = 0, idle: floa
     return Known(GatewayDemand(written=ago(old), pod=pod, routes={"ml/bot": route}), ago(min(old, 1)))
 
 
-def lease(held: int, old: float = 2, start: float | None = None, pod: str = "a") -> Wake:
-    return Wake(
+def lease(held: int, old: float = 2, start: float | None = None, pod: str = "a") -> SeenWake:
+    found = Wake(
         object_name=f"wake.ml.bot.{pod}",
         namespace="ml",
         name="bot",
@@ -40,6 +41,7 @@ def lease(held: int, old: float = 2, start: float | None = None, pod: str = "a")
         held=held,
         typical_start_seconds=start,
     )
+    return SeenWake(found, ago(old))
 
 
 def gateway(*answers: Fact[GatewayDemand], **more: Any) -> GatewaySight:

@@ -1,5 +1,6 @@
 """From the cluster to slots, servers and maps, and from there to commands: pure tables."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -140,6 +141,29 @@ def test_maps_name_routes_by_path_host_and_model() -> None:
         "shared:refunds": "ml/bot",
     }
     assert maps[ADAPTERS_MAP] == {}
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "means"),
+    [
+        pytest.param({"shortNames": ["llama"]}, {"adapters": ["llama"]}, "ml/bot", id="is not taken by an adapter"),
+        pytest.param({"shortNames": ["llama"]}, {"shortNames": ["llama"]}, None, id="of two means neither"),
+        pytest.param(
+            {"shortNames": ["llama"], "adapters": ["llama"]},
+            {"shortNames": ["llama"]},
+            None,
+            id="of two means neither, whoever has an adapter of that name",
+        ),
+        pytest.param({"adapters": ["llama"]}, {"adapters": ["llama"]}, None, id="as adapters of two mean neither"),
+        pytest.param({"adapters": ["llama"]}, {}, "ml/bot", id="as an adapter of one means it"),
+    ],
+)
+def test_a_short_name(ours: dict[str, list[str]], others: dict[str, list[str]], means: str | None) -> None:
+    def named(namespace: str, shortNames: Sequence[str] = (), adapters: Sequence[str] = ()) -> Model:  # noqa: N803
+        found = route(shortNames=list(shortNames), adapters=[{"name": name, "pods": []} for name in adapters])
+        return Model(found.model_copy(update={"namespace": namespace}), {})
+
+    assert decided(named("ml", **ours), named("team", **others)).desired.maps[MODELS_MAP].get("llama") == means
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What is passed on of requests and answers, and what clients find in a stream."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -67,6 +68,9 @@ def test_an_answer_goes_on_with_the_word_that_it_had_to_wait() -> None:
     ]
 
 
+_LONG = b'{"stream": true, "prompt": "' + b"a" * 3 * 2**20
+
+
 @pytest.mark.parametrize(
     ("path", "body", "streams"),
     [
@@ -81,12 +85,28 @@ def test_an_answer_goes_on_with_the_word_that_it_had_to_wait() -> None:
         pytest.param("/v1/chat/completions", b'{"stream": true', False, id="broken JSON"),
         pytest.param("/v1/chat/completions", b'"stream"' + b"[" * 100_000, False, id="nested without end"),
         pytest.param("/v1/chat/completions", b'{"stream": true, "a": "\xff"}', False, id="no text"),
+        pytest.param("/v1/completions", _LONG + b'"}', True, id="with three megabytes of an image"),
+        pytest.param("/v1/completions", _LONG + b"a" * 2**20 + b'"}', False, id="with more than is looked at"),
         pytest.param("/v1/embeddings", b'{"stream": true}', False, id="embeddings come in one piece"),
         pytest.param("/v1/models", b"", False, id="no body"),
     ],
 )
 def test_who_awaits_a_stream(path: str, body: bytes, streams: bool) -> None:
     assert awaits_stream(path, body) is streams
+
+
+@pytest.mark.parametrize(
+    "piece", [b"{},", b"[],", b'"",', b"1,", b'"\\n",', b'"\\u0100",', b'"\xf0\x9f\x92\xa4",', b"9"]
+)
+def test_whatever_a_body_is_made_of_looking_takes_little_memory_beside_it(piece: bytes) -> None:
+    begin, end = b'{"stream": true, "a": [', b"0]}"
+    body = begin + piece * ((4 * 2**20 - len(begin) - len(end)) // len(piece)) + end
+    tracemalloc.start()
+    try:
+        awaits_stream("/v1/completions", body)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from nightshift.api.demand import GatewayDemand
-from nightshift.api.wake import Wake
+from nightshift.core.autoscale.wakes import SeenWake
 from nightshift.core.facts import Fact, Unknown
 
 
@@ -61,7 +61,7 @@ class GatewaySight:
     """Pods that there should be."""
     pods_unknown: str = ""
     """Why it is not known which pods there are, as a sentence."""
-    wakes: tuple[Wake, ...] = ()
+    wakes: tuple[SeenWake, ...] = ()
     """The wake Leases of the deployment."""
     wakes_unknown: str = ""
     """Why it is not known which there are, as a sentence."""

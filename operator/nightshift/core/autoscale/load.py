@@ -57,15 +57,15 @@ def demand_of(
         says = f"Requests: {worked.requests} in the engines"
         return Demand(Load(worked.requests, most, says, worked.unknown), history=history, blind=blind)
     asked = _gateway(route, gateway, now)
-    alive = [lease for lease in gateway.wakes if lease.expires > now]
-    held = sum(lease.held for lease in alive)
+    alive = [item for item in gateway.wakes if item.expires > now]
+    held = sum(item.lease.held for item in alive)
     last = _last_request(route, gateway, now)
-    starts = [lease.typical_start_seconds for lease in gateway.wakes if lease.typical_start_seconds is not None]
+    typical = (item.lease.typical_start_seconds for item in gateway.wakes)
     return Demand(
         _together(asked, worked, held, gateway.wakes_unknown),
         woken=bool(alive),
         last_request=last,
-        typical_start_seconds=max(starts, default=None),
+        typical_start_seconds=max((seconds for seconds in typical if seconds is not None), default=None),
         history=history,
         blind=blind,
     )
@@ -128,7 +128,7 @@ def _told(route: str, pod: str, answer: Fact[GatewayDemand], now: datetime) -> F
 
 def _last_request(route: str, gateway: GatewaySight, now: datetime) -> Fact[datetime]:
     """When a client last asked, as all gateway pods together say; Leases too, since they outlive their pods."""
-    latest = [lease.renewed for lease in gateway.wakes]
+    latest = [item.at for item in gateway.wakes]
     if gateway.pods_unknown or gateway.wakes_unknown or len(gateway.answers) < gateway.expected:
         return Unknown("Not all of the gateway is seen.")
     for pod, answer in gateway.answers.items():

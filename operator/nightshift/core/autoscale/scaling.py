@@ -70,7 +70,7 @@ def scale(deployment: LLMDeployment, observed: Observed, config: OperatorConfig,
     if limits is None:
         return Scaled(deployment)
     before = noted(observed)
-    known = before or Note(replicas=_first(deployment, limits), at=now, reason="Scaling begins here.")
+    known = before or Note(replicas=_first(deployment, observed, limits), at=now, reason="Scaling begins here.")
     demand = observed.demand or _UNSEEN
     if deployment.spec.paused:
         decided = Decision(known.replicas, "spec.paused is true.")
@@ -103,9 +103,13 @@ def _with(deployment: LLMDeployment, replicas: int, note: str | None) -> LLMDepl
     return deployment.model_copy(update={"spec": spec, "scaling_note": note})
 
 
-def _first(deployment: LLMDeployment, limits: Bounds) -> int:
-    """Where scaling begins: with what spec.replicas said until now, one at least, within the bounds."""
-    return min(max(deployment.spec.replicas, limits.minimum, 1), limits.maximum)
+def _first(deployment: LLMDeployment, observed: Observed, limits: Bounds) -> int:
+    """Where scaling begins: with what spec.replicas said until now, or what runs if that is more, within the bounds.
+
+    More runs where the decision that stood on the ReplicaSets was lost: not knowing it takes no replica away.
+    """
+    running = sum(item.replicas for item in observed.replica_sets)
+    return min(max(deployment.spec.replicas, running, limits.minimum, 1), limits.maximum)
 
 
 def noted(observed: Observed) -> Note | None:

@@ -32,8 +32,12 @@ _HOP_BY_HOP = frozenset(
 _STREAMING_ENDINGS = ("/chat/completions", "/completions")
 """Paths whose answers are events in which OpenAI's clients find errors; other clients get the engine's own status."""
 
-_LOOKED_AT_BYTES = 8 * 1024 * 1024
-"""A larger body is not parsed: its client waits in silence."""
+_LOOKED_AT_BYTES = 4 * 1024 * 1024
+"""A larger body is not parsed: its client waits in silence. Parsing takes up to eight times as many bytes for a moment,
+beside the byte budget, and everybody else waits meanwhile."""
+
+_LOOKED_AT_MARKS = 100_000
+"""Nor is one with more of what begins or parts values: four bytes may become a value of a hundred and more."""
 
 Headers = Iterable[tuple[str, str]]
 
@@ -79,7 +83,9 @@ def awaits_stream(path: str, body: bytes | bytearray) -> bool:
         path: Without a query.
         body: The whole body; whatever a client sent.
     """
-    if not path.endswith(_STREAMING_ENDINGS) or b'"stream"' not in body or len(body) > _LOOKED_AT_BYTES:
+    if not path.endswith(_STREAMING_ENDINGS) or len(body) > _LOOKED_AT_BYTES or b'"stream"' not in body:
+        return False
+    if sum(body.count(mark) for mark in (b'"', b"\\", b"{", b"[", b",")) > _LOOKED_AT_MARKS:
         return False
     try:
         found = json.loads(body)

@@ -71,16 +71,18 @@ def render_maps(
 def model_names(routes: Mapping[str, Route]) -> dict[str, str]:
     """What clients of the shared address may call a model, and the route that it means.
 
-    NAMESPACE/NAME always means that deployment. A short name, or an adapter's own, that two claim means none of them.
+    NAMESPACE/NAME always means that deployment. A short name, which an administrator lists, comes before adapters of
+    the same name, which anybody may have. A short name that two claim means none of them, and so do adapters' names.
     """
-    claims: dict[str, set[str]] = {}
+    short: dict[str, set[str]] = {}
+    adapters: dict[str, set[str]] = {}
     for key, route in routes.items():
         for name in route.short_names:
-            claims.setdefault(name, set()).add(key)
+            short.setdefault(name, set()).add(key)
         for adapter in route.adapters:
             for name in adapter_names(route, adapter.name):
-                claims.setdefault(name, set()).add(key)
-    unique = {name: min(keys) for name, keys in sorted(claims.items()) if len(keys) == 1}
+                adapters.setdefault(name, set()).add(key)
+    unique = {name: min(keys) for name, keys in sorted((adapters | short).items()) if len(keys) == 1}
     return unique | {key: key for key in sorted(routes)}
 
 
