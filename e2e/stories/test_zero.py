@@ -9,7 +9,7 @@ import pytest
 
 from e2e.stories.bad_inputs import SMALL, printed
 from e2e.stories.test_rollout import GPU, offer_gpus
-from e2e.stories.world import CPU_ARGS, World, is_ready
+from e2e.stories.world import CPU_ARGS, GATEWAY_PODS, World, is_ready
 from e2e.stories.zero import (
     ANSWER,
     COLD,
@@ -24,7 +24,6 @@ from e2e.stories.zero import (
     doors,
     falls_asleep,
     gateway,
-    gateway_pods,
     learned_start,
     replicas,
     sleeper,
@@ -241,8 +240,22 @@ def the_new_pod(world: World) -> str | None:
 
 
 def scale_gateway(world: World, count: int) -> None:
+    """Have so many gateway pods at once: one that is stopped in order listens and tells its demand for a while yet."""
     world.client.kubectl("scale", "-n", GATEWAY_NAMESPACE, f"deployment/{GATEWAY}", f"--replicas={count}")
-    eventually(f"{count} gateway pods are ready", lambda: len(gateway_pods(world)) == count, 120)
+
+    def settled() -> bool | None:
+        pods = world.client.list("pods", GATEWAY_NAMESPACE, GATEWAY_PODS)
+        for pod in pods:
+            if "deletionTimestamp" in pod["metadata"]:
+                delete_at_once(world, pod["metadata"]["name"])
+        return len(pods) == count == len([pod for pod in pods if is_ready(pod)]) or None
+
+    eventually(f"there are {count} gateway pods", settled, 120)
+
+
+def delete_at_once(world: World, pod: str) -> None:
+    command = ["delete", "pod", pod, "-n", GATEWAY_NAMESPACE, "--grace-period=0", "--force", "--ignore-not-found"]
+    world.client.kubectl(*command)
 
 
 @pytest.mark.engine("simulator")
@@ -286,7 +299,7 @@ def killed_while_it_holds(world: World, both: list[Door], again: str) -> None:
 
     world.when(f"{both[0].pod} is deleted without grace")
     killed = time.monotonic()
-    world.client.kubectl("delete", "pod", both[0].pod, "-n", GATEWAY_NAMESPACE, "--grace-period=0", "--force")
+    delete_at_once(world, both[0].pod)
     eventually("its clients know", lambda: all(asked.ended for asked in victims), 20, every=0.1)
     told = [
         "a connection that ends" if asked.cut else f"{asked.status} {json.dumps(asked.body['code'])}"
