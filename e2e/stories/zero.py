@@ -66,16 +66,27 @@ def replicas(world: World, name: str = "tiny") -> int:
 def decided(world: World, name: str = "tiny") -> dict[str, Any]:
     """The note of the last decision on replicas: how many, when, why."""
     selector = f"nightshift.dev/deployment={name}"
-    notes = [
-        json.loads(item["metadata"]["annotations"]["nightshift.dev/scaling"])
-        for item in world.client.list("replicasets", world.namespace, selector)
-    ]
-    return dict(max(notes, key=lambda note: str(note["at"])))
+    notes = [_note(item) for item in world.client.list("replicasets", world.namespace, selector)]
+    return max(notes, key=lambda note: str(note["at"]))
 
 
 def decided_at(world: World, name: str = "tiny") -> float:
     """When that was, in seconds of the wall clock, which operator and story share on the local cluster."""
-    return datetime.fromisoformat(decided(world, name)["at"]).timestamp()
+    return _moment(decided(world, name))
+
+
+def decisions(replica_sets: Iterable[Object]) -> list[tuple[int, float]]:
+    """The numbers that were decided, each with its moment, from the states of one ReplicaSet in their order."""
+    notes = [_note(item) for item in replica_sets]
+    return list(dict.fromkeys((int(note["replicas"]), _moment(note)) for note in notes))
+
+
+def _note(replica_set: Object) -> dict[str, Any]:
+    return dict(json.loads(replica_set["metadata"]["annotations"]["nightshift.dev/scaling"]))
+
+
+def _moment(note: dict[str, Any]) -> float:
+    return datetime.fromisoformat(note["at"]).timestamp()
 
 
 def learned_start(world: World, name: str = "tiny") -> float:
