@@ -62,10 +62,28 @@ def test_a_held_request_asks_for_a_replica_at_once_and_again_every_five_seconds(
         assert lease["metadata"]["labels"]["nightshift.dev/deployment"] == "bot"
         assert lease["spec"]["leaseDurationSeconds"] == 15
         assert (told(place, "held"), told(place, "oldest-seconds")) == ("1", "0")
-        place.ask(BODY)
         await asyncio.sleep(31)
         assert applied(place) == 7
-        assert (told(place, "held"), told(place, "oldest-seconds")) == ("2", "30")
+        assert (told(place, "held"), told(place, "oldest-seconds")) == ("1", "30")
+
+    run_with(tmp_path, story)
+
+
+def test_a_burst_is_told_within_a_second_and_does_not_make_a_write_per_request(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        place.ask(BODY)
+        await asyncio.sleep(0.1)
+        assert told(place, "held") == "1"
+        for _ in range(63):
+            place.ask(BODY)
+        await asyncio.sleep(1)
+        assert (applied(place), told(place, "held")) == (2, "64")
+        for _ in range(30):
+            place.ask(BODY)
+            await asyncio.sleep(0.1)
+        assert applied(place) <= 4
+        await asyncio.sleep(1)
+        assert int(told(place, "held")) >= 80
 
     run_with(tmp_path, story)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 
 from vllm_sim.flags import parse
 from vllm_sim.settings import SettingsError, load
@@ -17,6 +18,7 @@ def main() -> int:
     except SettingsError as error:
         return _refuse(error)
     if settings.failure:
+        time.sleep(settings.failure_seconds)
         print(settings.failure, file=sys.stderr)
         return 1
     arguments = parse(sys.argv[1:], settings.release)

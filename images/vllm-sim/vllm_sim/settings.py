@@ -45,7 +45,8 @@ class Settings:
         host: address to listen on when --host is not given.
         admin_port: port of the control endpoints; 0 for none.
         faults: JSON of the faults present from the start (see faults.py).
-        failure: what to print on standard error before ending at once with code 1, such as a recorded text of vLLM.
+        failure: what to print on standard error before ending with code 1, such as a recorded text of vLLM.
+        failure_seconds: from process start to that end.
     """
 
     version: str = "0.32.0"
@@ -67,6 +68,7 @@ class Settings:
     admin_port: int = 0
     faults: str = "{}"
     failure: str = ""
+    failure_seconds: float = 0.0
 
     @property
     def release(self) -> Version:

@@ -16,6 +16,8 @@ PRE_STOP_SECONDS = 15
 """Time for routers to stop sending before vLLM stops taking (KServe uses the same)."""
 
 PROBE_PERIOD_SECONDS = 2
+STARTUP_PERIOD_SECONDS = 1
+"""An engine that has begun to serve is noticed half of it later, on average: time for which held requests wait on."""
 
 RESTRICTED_CONTAINER: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
@@ -157,7 +159,7 @@ def _engine_container(
         "ports": [{"name": "http", "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         "resources": {key: value for key, value in (("requests", requests), ("limits", limits)) if value},
         "startupProbe": _probe(
-            PROBE_PERIOD_SECONDS, math.ceil(spec.engine.start_deadline_seconds / PROBE_PERIOD_SECONDS), 5
+            STARTUP_PERIOD_SECONDS, math.ceil(spec.engine.start_deadline_seconds / STARTUP_PERIOD_SECONDS), 5
         ),
         "readinessProbe": _probe(PROBE_PERIOD_SECONDS, 3, 5),
         "livenessProbe": _probe(10, 3, 5),

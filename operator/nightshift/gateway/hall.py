@@ -100,6 +100,10 @@ class Hall:
             if line.state is not None and wanted(line.held, _since(line.last_left, now)):
                 yield key
 
+    def held(self, key: str) -> int:
+        """How many requests of one of them wait."""
+        return self._lines[key].held
+
     def demand(self, key: str, now: float) -> Demand:
         """What waits for one of them."""
         line = self._lines[key]

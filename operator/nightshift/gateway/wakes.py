@@ -48,6 +48,8 @@ class Wakes:
         self._namespace, self._pod = namespace, pod
         self._tried: dict[str, float] = {}
         self._renewed: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+        """What the last renewal that succeeded said."""
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._loading: asyncio.Task[None] | None = None
         self._load_due = 0.0
@@ -61,7 +63,8 @@ class Wakes:
             self._loading = asyncio.create_task(self._load(now))
         for key in self._hall.awake(now):
             success, attempt = self._renewed.get(key), self._tried.get(key)
-            due = renewal_due(_since(success, now), _since(attempt, now))
+            held, told = self._hall.held(key), self._held.get(key, 0)
+            due = renewal_due(_since(success, now), _since(attempt, now), held, told)
             if due and key not in self._under_way:
                 self._tried[key] = now
                 self._under_way[key] = asyncio.create_task(self._renew(key, now))
@@ -85,7 +88,7 @@ class Wakes:
             logger.warning("The wake Lease of %s was not renewed, nobody may know that it is wanted: %r", key, error)
             self._told(False)
         else:
-            self._renewed[key] = now
+            self._renewed[key], self._held[key] = now, demand.held
             self._told(True)
         finally:
             del self._under_way[key]

@@ -84,6 +84,22 @@ def test_when_a_lease_is_renewed(success: float | None, attempt: float | None, d
     assert renewal_due(success, attempt) is due
 
 
+@pytest.mark.parametrize(
+    ("held", "told", "attempt", "due"),
+    [
+        pytest.param(32, 1, 1.0, True, id="a burst is told a second after its first request"),
+        pytest.param(32, 1, 0.9, False, id="but not sooner: each renewal is a write"),
+        pytest.param(35, 32, 4.0, False, id="a few more can wait"),
+        pytest.param(40, 32, 1.0, True, id="a quarter more cannot"),
+        pytest.param(1, 0, 1.0, False, id="one who comes back to a Lease of none changes nothing"),
+        pytest.param(2, 0, 1.0, True, id="two do"),
+        pytest.param(3, 32, 4.0, False, id="fewer can wait"),
+    ],
+)
+def test_a_queue_that_grows_is_told_at_once(held: int, told: int, attempt: float, due: bool) -> None:
+    assert renewal_due(attempt, attempt, held, told) is due
+
+
 def test_a_lease_can_fail_to_be_renewed_once_before_it_runs_out() -> None:
     assert LEASE_SECONDS > 2 * 5.0
 

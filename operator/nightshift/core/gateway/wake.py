@@ -12,7 +12,10 @@ from nightshift.core.gateway.starts import Starts
 
 RENEW_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-"""After a renewal that failed."""
+"""After a renewal that failed, and between two while the queue grows."""
+
+GROWTH = 1.25
+"""So much more than was told is told at once: how many replicas the first wake starts depends on it."""
 
 LINGER_SECONDS = 15.0
 """A wake goes on for so long after the last request left: a client that tries again must not begin anew."""
@@ -45,16 +48,21 @@ def wanted(held: int, since_last: float | None) -> bool:
     return held > 0 or (since_last is not None and since_last < LINGER_SECONDS)
 
 
-def renewal_due(since_success: float | None, since_attempt: float | None) -> bool:
+def renewal_due(since_success: float | None, since_attempt: float | None, held: int = 0, told: int = 0) -> bool:
     """Whether a Lease that is wanted is to be renewed now.
+
+    Worked example: the first request of a burst made the Lease say 1. A second later 32 wait: it says so then, and not
+    four seconds later. From 32 to 35 can wait until it is renewed anyway.
 
     Args:
         since_success: Seconds since the begin of the last renewal that succeeded; None: none yet.
         since_attempt: Seconds since the begin of the last one at all.
+        held: Requests that wait.
+        told: How many the last renewal that succeeded said.
     """
     if since_attempt is not None and since_attempt < RETRY_SECONDS:
         return False
-    return since_success is None or since_success >= RENEW_SECONDS
+    return since_success is None or since_success >= RENEW_SECONDS or held >= GROWTH * max(told, 1)
 
 
 def lease_name(namespace: str, name: str, pod: str) -> str:
