@@ -6,13 +6,12 @@ should. Then it waits for every answer, and says what came of them as one line o
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import openai
 
@@ -152,15 +151,14 @@ class _Clients:
 
 async def ask(url: str, shape: Shape) -> Outcome:
     """Ask as the shape says until standard input ends; without the client's own retries, which would hide failures."""
-    begun = time.monotonic()
+    begun, used = time.monotonic(), time.process_time()
     direct = openai.DefaultAsyncHttpxClient(trust_env=False)  # the address is in this machine's network
     async with openai.AsyncOpenAI(
         base_url=url, api_key="none", max_retries=0, timeout=ANSWER_SECONDS, http_client=direct
     ) as client:
         clients = _Clients(client, shape)
         await clients.run()
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    clients.outcome.processor_share = (own.ru_utime + own.ru_stime) / (time.monotonic() - begun)
+    clients.outcome.processor_share = (time.process_time() - used) / (time.monotonic() - begun)
     return clients.outcome
 
 
@@ -171,7 +169,7 @@ class Beside:
         self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
