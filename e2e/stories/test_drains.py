@@ -23,6 +23,7 @@ STEP_SECONDS = 0.2
 """Between two tokens of the simulated engine."""
 SHORT = 2
 REQUESTS = 2000
+OK, BAD_GATEWAY = 200, 502
 LEAVING_SECONDS = 30.0
 """preStop's 15 s, and what the cluster takes to see that a pod is gone: more than its last stream took."""
 
@@ -249,10 +250,10 @@ def test_with_real_vllm_replicas_that_are_given_up_replaced_and_evicted_cut_noth
     assert outcome.streams >= 3 * shape.streams
 
 
-def ask_silently(url: str, tokens: int) -> int:
+def ask_silently(url: str, tokens: int, retries: int = 0) -> int:
     """A request without a stream, whose answer has no byte until it is whole; its status."""
     with official(url) as client:
-        answer = client.chat.completions.create(
+        answer = client.with_options(max_retries=retries).chat.completions.create(
             model="tiny",
             messages=[{"role": "user", "content": "Tell a story."}],
             max_tokens=tokens,
@@ -260,7 +261,7 @@ def ask_silently(url: str, tokens: int) -> int:
         )
         assert answer.usage is not None
         assert answer.usage.completion_tokens == tokens
-    return 200
+    return OK
 
 
 def ask_at_length(url: str, tokens: int) -> int:
@@ -286,6 +287,29 @@ def stream(url: str, tokens: int) -> int:
     return count
 
 
+def kill(world: World, pod: Object) -> None:
+    """SIGKILL its engine, as the pod stands."""
+    current = next(one for one in world.engine_pods() if names([one]) == names([pod]))
+    world.when(kill_container(world.client, current, "engine"))
+
+
+@pytest.mark.engine("simulator")
+def test_the_only_engine_is_killed_and_clients_that_try_again_are_answered(world: World) -> None:
+    world.given("one replica that works on answers for six, whose clients try again as OpenAI's do by themselves")
+    world.apply(slowly(world, 60)(1))
+    world.becomes_ready(seconds=120)
+    (victim,) = serving(world, 1) or []
+    with gateway(world) as base, ThreadPoolExecutor(12) as pool:
+        url = f"{base}/{world.namespace}/tiny/v1"
+        silent = [pool.submit(ask_silently, url, 40, openai.DEFAULT_MAX_RETRIES) for _ in range(6)]
+        world.eventually("it works on all of them", lambda: running(world, victim) == 6 or None, 30)
+        kill(world, victim)
+        late = [pool.submit(ask_silently, url, 2, openai.DEFAULT_MAX_RETRIES) for _ in range(6)]
+        found = ended(silent), ended(late)
+    world.then(f"they are answered {found[0]}, and those who came after it {found[1]}")
+    assert found == ([OK] * 6, [OK] * 6)
+
+
 @pytest.mark.engine("simulator")
 def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_again(world: World) -> None:
     make = slowly(world, 60)
@@ -309,8 +333,7 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
         shape = Shape("tiny", per_second=20, tokens=SHORT)
         with Load(url, shape) as load:
             world.eventually("clients ask", lambda: running(world, well) > 4 or None, 30)
-            current = next(pod for pod in world.engine_pods() if names([pod]) == names([victim]))
-            world.when(kill_container(world.client, current, "engine"))
+            kill(world, victim)
             world.eventually("it was started again", lambda: restarted(world, victim), 60)
             outcome = load.outcome(60)
         results = {
@@ -323,8 +346,8 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
         world.then(f"{what}: {found}")
     world.then(f"of {outcome.asked} short requests meanwhile {outcome.failed} failed")
     assert all(0 < tokens < 200 for tokens in results["streams that had begun"])
-    assert results["answers that had not"] == [200] * 6
-    assert results["large questions"] == [502] * 2
+    assert results["answers that had not"] == [OK] * 6
+    assert results["large questions"] == [BAD_GATEWAY] * 2
     assert results["streams of the other one"] == [100] * 4
     assert (outcome.failed, outcome.answered) == (0, outcome.asked), outcome.words
 
