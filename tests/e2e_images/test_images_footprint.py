@@ -5,11 +5,11 @@ import pytest
 from e2e.cluster.checks import DISK_TO_BUILD, GIB
 from e2e.cluster.settings import Settings
 from e2e.images.footprint import disk_to_build, tree_bytes
-from e2e.run import CONTRACT_IMAGES, STORY_IMAGES
+from e2e.run import FORMER_ENGINE, STORY_IMAGES
 from e2e.setup import DEMO_IMAGES, MEMORY
 from tools.repository import ROOT
 
-ALL = (*STORY_IMAGES, *CONTRACT_IMAGES)
+ALL = (*STORY_IMAGES, FORMER_ENGINE)
 
 
 def push(settings: Settings, version: str) -> None:
