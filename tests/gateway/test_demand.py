@@ -12,7 +12,7 @@ from nightshift.core.gateway.settings import MASTER_SOCKET
 from nightshift.gateway.agent import Agent, Setup, demand_route
 from nightshift.gateway.probes import serve_probes
 from tests.gateway.conftest import MakeEngine
-from tests.gateway.test_traffic import CHAT, PATH, ask, until
+from tests.gateway.test_traffic import CHAT, PATH, ask, crowd, until
 from tests.support.raw_engine import RawEngine
 from tests.support.real_haproxy import Gateway, Model, pod, route
 from tests.support.watch_api import WatchApi, pod_object, route_object, slice_object
@@ -45,7 +45,7 @@ async def test_what_runs_what_waits_and_when_the_last_one_came_is_read_from_hapr
     assert (never.in_flight, never.queued) == (0, 0)
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(3)]
+        asking = await crowd(gateway, a, 1, 2, lambda: ask(session))
         async with asyncio.timeout(20):
             while ((found := await looked(gateway)).in_flight, found.queued) != (1, 2):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)

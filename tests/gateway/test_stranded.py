@@ -8,7 +8,7 @@ import pytest
 
 from nightshift.core.gateway.state import Live
 from tests.gateway.conftest import MakeEngine
-from tests.gateway.test_traffic import CHAT, PATH, ask, nudge_until, waiting
+from tests.gateway.test_traffic import CHAT, PATH, ask, crowd, nudge_until
 from tests.support.real_haproxy import Gateway, Model, Pod, pod, route
 
 OTHERS = (
@@ -77,8 +77,7 @@ async def test_what_waits_in_a_slot_is_answered_though_the_slot_is_needed_no_mor
     live = await gateway.settle(before, *OTHERS)
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session, REFUNDS, x_session_id="s")) for _ in range(4)]
-        await waiting(gateway, 3)
+        asking = await crowd(gateway, a, 1, 3, lambda: ask(session, REFUNDS, x_session_id="s"))
         await one_round(gateway, after, *OTHERS)
         a.gate.set()
         await nudge_until(gateway, lambda: all(one.done() for one in asking))
@@ -96,8 +95,7 @@ async def test_what_waits_for_a_replica_that_ends_goes_to_others_though_sessions
     await gateway.settle(Model(model, {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session, x_session_id="s")) for _ in range(4)]
-        await waiting(gateway, 3)
+        asking = await crowd(gateway, a, 1, 3, lambda: ask(session, x_session_id="s"))
         ending = Model(model, {"r1": [pod(a, deleting=True), pod(b)]})
         before = await gateway.settle(ending)
         await nudge_until(gateway, lambda: len(b.seen) == 3)
@@ -151,8 +149,7 @@ async def test_no_request_reaches_another_model_s_engine_where_haproxy_does_not_
     await gateway.settle(Model(route(cap=1), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(3)]
-        await waiting(gateway, 2)
+        asking = await crowd(gateway, a, 1, 2, lambda: ask(session))
         if first:
             await one_round(gateway)
         await between(gateway)

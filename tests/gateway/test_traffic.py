@@ -3,16 +3,19 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.gateway.conftest import MakeEngine
-from tests.support.raw_engine import Seen, begin_events, event, respond
-from tests.support.real_haproxy import Gateway, Model, pod, route
+from tests.support.raw_engine import RawEngine, Seen, begin_events, event, respond
+from tests.support.real_haproxy import BINARIES, Gateway, Model, pod, route
 
 PATH = "/ml/bot/v1/chat/completions"
+Answered = tuple[int, Any]
+"""Status and body."""
 CHAT = {"model": "ml/bot", "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -23,7 +26,7 @@ async def until(condition: Any, what: str = "") -> None:
             await asyncio.sleep(0.01)
 
 
-async def ask(session: aiohttp.ClientSession, body: Any = CHAT, **headers: str) -> tuple[int, Any]:
+async def ask(session: aiohttp.ClientSession, body: Any = CHAT, **headers: str) -> Answered:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with session.post(PATH, json=body, headers=named) as response:
         return response.status, await response.json(content_type=None)
@@ -77,12 +80,26 @@ async def test_no_replica_gets_more_than_its_cap_and_the_rest_waits(gateway: Gat
     await gateway.settle(Model(route(cap=3), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(10)]
-        await until(lambda: a.working == 3)
-        await waiting(gateway, 7)
+        asking = await crowd(gateway, a, 3, 7, lambda: ask(session))
         a.gate.set()
         assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 10
     assert a.most_working == 3
+
+
+@pytest.mark.parametrize("affinity", ["None", "Session"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("binary", sorted(BINARIES))
+async def test_of_requests_that_come_at_once_each_further_thread_takes_at_most_one_more_than_the_cap(
+    engine: MakeEngine, binary: str, threads: int, affinity: str
+) -> None:
+    async with Gateway(BINARIES[binary], threads=threads) as gateway:
+        a = await engine("a")
+        await gateway.settle(Model(route(cap=1, affinity=affinity), {"r1": [pod(a)]}))
+        async with gateway.session() as session:
+            for _ in range(20):
+                asking = [ask(session, x_session_id="s") for _ in range(8)]
+                assert [status for status, _ in await asyncio.gather(*asking)] == [200] * 8
+    assert 1 <= a.most_working <= threads
 
 
 async def test_two_gateways_share_a_cap(gateway: Gateway, engine: MakeEngine) -> None:
@@ -100,10 +117,7 @@ async def test_past_the_queue_requests_are_refused_with_when_to_come_again(
     await gateway.settle(Model(route(cap=1, queue={"maxRequests": 2}), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session))]
-        await until(lambda: a.working == 1)
-        asking += [asyncio.create_task(ask(session)) for _ in range(2)]
-        await waiting(gateway, 2)
+        asking = await crowd(gateway, a, 1, 2, lambda: ask(session))
         async with session.post(PATH, json=CHAT) as refused:
             assert (refused.status, refused.headers["retry-after"]) == (429, "2")
             assert (await refused.json())["error"]["code"] == "queue_full"
@@ -116,8 +130,7 @@ async def test_requests_that_wait_go_to_a_replica_that_comes(gateway: Gateway, e
     await gateway.settle(Model(route(cap=2), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(4)]
-        await waiting(gateway, 2)
+        asking = await crowd(gateway, a, 2, 2, lambda: ask(session))
         await gateway.settle(Model(route(cap=2), {"r1": [pod(a), pod(b)]}))
         await nudge_until(gateway, lambda: len(b.seen) == 2)
         assert len(a.seen) == 2
@@ -132,8 +145,7 @@ async def test_requests_that_wait_for_a_revision_whose_last_replica_leaves_go_to
     await gateway.settle(Model(route(cap=1), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(4)]
-        await waiting(gateway, 3)
+        asking = await crowd(gateway, a, 1, 3, lambda: ask(session))
         after = Model(route(cap=1, weights={"r1": 0, "r2": 100}), {"r1": [pod(a, deleting=True)], "r2": [pod(b)]})
         await gateway.settle(after)
         await nudge_until(gateway, lambda: len(a.seen) + len(b.seen) >= 3)
@@ -328,8 +340,7 @@ async def test_a_client_that_leaves_frees_its_place(gateway: Gateway, engine: Ma
     await gateway.settle(Model(route(cap=1), {"r1": [pod(a)]}))
     a.gate.clear()
     async with gateway.session() as session:
-        asking = [asyncio.create_task(ask(session)) for _ in range(3)]
-        await waiting(gateway, 2)
+        asking = await crowd(gateway, a, 1, 2, lambda: ask(session))
         for one in asking:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
@@ -340,6 +351,23 @@ async def waiting(gateway: Gateway, count: int) -> None:
     async with asyncio.timeout(20):
         while sum(slot.waiting for slot in (await gateway.socket.read_slots()).values()) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def crowd(
+    gateway: Gateway, engine: RawEngine, working: int, waits: int, request: Callable[[], Coroutine[Any, Any, Answered]]
+) -> list[asyncio.Task[Answered]]:
+    """Requests that fill the only replica to its cap, and then so many that wait.
+
+    The first come one by one: a thread of HAProxy looks whether a replica has room and counts its request after that,
+    so that of two which come at once both may get the last place, and one fewer waits.
+    """
+    asking = []
+    for count in range(1, working + 1):
+        asking.append(asyncio.create_task(request()))
+        await until(lambda count=count: engine.working == count)
+    asking += [asyncio.create_task(request()) for _ in range(waits)]
+    await waiting(gateway, waits)
+    return asking
 
 
 async def nudge_until(gateway: Gateway, condition: Any) -> None:
