@@ -273,7 +273,7 @@ def test_a_gateway_pod_is_killed_while_it_holds_and_half_a_gateway_gives_nothing
         assert {count for _, count in seen} == {1}
     finally:
         scale_gateway(world, 2)
-    falls_asleep(world)
+    falls_asleep(world, gone=True)
     assert replicas(world, "mute") == 1, "it went without a word of its metrics"
     world.then("that whose engine tells no metrics is kept")
     with doors(world) as both, gateway(world) as base:

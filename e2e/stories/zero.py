@@ -97,15 +97,15 @@ def learned_start(world: World, name: str = "tiny") -> float:
     return max((float(seconds) for seconds in told if seconds is not None), default=0.0)
 
 
-def falls_asleep(world: World, *names: str, gone: bool = False) -> None:
+def falls_asleep(world: World, name: str = "tiny", *others: str, gone: bool = False) -> None:
     """Wait until no replica of these runs, since nobody asks; with `gone` until the last pods have left as well."""
-    for name in names:
+    for each in (name, *others):
 
-        def asleep(name: str = name) -> bool | None:
-            world.expect("Ready", "True", "Idle", name=name)
-            return (replicas(world, name) == 0 and not (gone and world.engine_pods(name))) or None
+        def asleep(each: str = each) -> bool | None:
+            world.expect("Ready", "True", "Idle", name=each)
+            return (replicas(world, each) == 0 and not (gone and world.engine_pods(each))) or None
 
-        world.eventually(f"{name} is at zero, and Ready", asleep, SLEEP_SECONDS)
+        world.eventually(f"{each} is at zero, and Ready", asleep, SLEEP_SECONDS)
 
 
 @contextmanager
