@@ -167,9 +167,10 @@ def test_what_the_engine_can_do_comes_through_and_errors_have_one_shape(world: W
             "tools": [TOOL],
             "tool_choice": {"type": "function", "function": {"name": "weather"}},
         }
-        pod = f"/api/v1/namespaces/{world.namespace}/pods/{engine['metadata']['name']}:8000/proxy"
-        straight = json.loads(world.client.post(f"{pod}/v1/chat/completions", tools, timeout=120))
-        (same,) = straight["choices"][0]["message"]["tool_calls"]
+        with world.client.forward(world.namespace, f"pod/{engine['metadata']['name']}", 8000) as itself:
+            straight = curl(f"{itself}/v1/chat/completions", tools)
+        assert straight.status == 200, straight.text
+        (same,) = straight.body["choices"][0]["message"]["tool_calls"]
         assert same["function"]["name"] == "weather"
         (call,) = client.chat.completions.create(**tools).choices[0].message.tool_calls or []
         assert call.type == "function"
