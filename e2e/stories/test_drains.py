@@ -23,6 +23,8 @@ STEP_SECONDS = 0.2
 """Between two tokens of the simulated engine."""
 SHORT = 2
 REQUESTS = 2000
+STREAM = 150
+"""Tokens, for half a minute."""
 OK, BAD_GATEWAY = 200, 502
 LEAVING_SECONDS = 30.0
 """preStop's 15 s, and what the cluster takes to see that a pod is gone: more than its last stream took."""
@@ -319,7 +321,7 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
     (victim,) = serving(world, 1) or []
     with gateway(world) as base, ThreadPoolExecutor(24) as pool:
         url = f"{base}/{world.namespace}/tiny/v1"
-        begun = [pool.submit(stream, url, 200) for _ in range(4)]
+        begun = [pool.submit(stream, url, STREAM) for _ in range(4)]
         silent = [pool.submit(ask_silently, url, 125) for _ in range(6)]
         large = [pool.submit(ask_at_length, url, 125) for _ in range(2)]
         world.eventually("it works on all of them", lambda: running(world, victim) == 12 or None, 30)
@@ -327,9 +329,18 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
         world.client.kubectl("scale", "lld", "tiny", "-n", world.namespace, "--replicas=2")
         pods = world.eventually("two replicas serve", lambda: serving(world, 2), 60)
         (well,) = [pod for pod in pods if names([pod]) != names([victim])]
-        others = [pool.submit(stream, url, 100) for _ in range(4)]
-        world.eventually("it works on them", lambda: running(world, well) == 4 or None, 30)
-        assert running(world, victim) == 12, "what was to be cut has ended before"
+        others: list[Future[int]] = []
+        while len(others) < 4:
+            # The new replica has its full share only after a while; what goes to the other one is cut with the rest.
+            on_it, on_both = running(world, well), running(world, well) + running(world, victim)
+            one = pool.submit(stream, url, STREAM)
+
+            def taken(more: int = on_both + 1) -> bool | None:
+                return running(world, well) + running(world, victim) == more or None
+
+            world.eventually("a stream more runs", taken, 30)
+            (others if running(world, well) > on_it else begun).append(one)
+        assert running(world, victim) == 8 + len(begun), "what was to be cut has ended before"
         shape = Shape("tiny", per_second=20, tokens=SHORT)
         with Load(url, shape) as load:
             world.eventually("clients ask", lambda: running(world, well) > 4 or None, 30)
@@ -345,10 +356,10 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
     for what, found in results.items():
         world.then(f"{what}: {found}")
     world.then(f"of {outcome.asked} short requests meanwhile {outcome.failed} failed")
-    assert all(0 < tokens < 200 for tokens in results["streams that had begun"])
+    assert all(0 < tokens < STREAM for tokens in results["streams that had begun"])
     assert results["answers that had not"] == [OK] * 6
     assert results["large questions"] == [BAD_GATEWAY] * 2
-    assert results["streams of the other one"] == [100] * 4
+    assert results["streams of the other one"] == [STREAM] * 4
     assert (outcome.failed, outcome.answered) == (0, outcome.asked), outcome.words
 
 
