@@ -255,7 +255,12 @@ class Crowd:
         try:
             with official(asked.url) as client:
                 raw = client.with_options(timeout=patience).chat.completions.with_raw_response.create(
-                    model=name, messages=QUESTION, temperature=0, max_tokens=max_tokens, stream=asked.stream
+                    model=name,
+                    messages=QUESTION,
+                    temperature=0,
+                    max_tokens=max_tokens,
+                    stream=asked.stream,
+                    extra_headers={"x-request-id": f"client-{asked.number}"},
                 )
                 asked.cold = raw.headers.get(COLD) == "true"
                 parsed: Any = raw.parse()
