@@ -210,6 +210,8 @@ def test_while_one_model_is_attacked_others_answer_as_before(world: World) -> No
     counts = told["counts"]
     assert (outcome.failed, attacked.failed) == (0, 0), outcome.words + attacked.words
     assert counts["slow clients: 408"] >= 500
-    assert [what for what in counts if what.startswith("bomb")] == ["bomb: 400"]
-    assert not [what for what in counts if re.search(r": (5\d\d|)$", what)], "something broke"
+    # Who is still sending when the gateway refuses and closes may not read why.
+    assert {what for what in counts if what.startswith("bomb")} <= {"bomb: 400", "bomb: "}
+    assert counts["bomb: 400"] > 100
+    assert not [what for what in counts if re.search(r": 5\d\d$|^body: $", what)], "something broke"
     assert ratio <= MOST_SLOWER
