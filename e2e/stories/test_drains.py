@@ -295,6 +295,7 @@ def kill(world: World, pod: Object) -> None:
     world.when(kill_container(world.client, current, "engine"))
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_the_only_engine_is_killed_and_clients_that_try_again_are_answered(world: World) -> None:
     world.given("one replica that works on answers for six, whose clients try again as OpenAI's do by themselves")

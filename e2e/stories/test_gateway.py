@@ -311,6 +311,7 @@ def gateway_pods(world: World) -> dict[str, Object]:
     return {pod["metadata"]["name"]: pod for pod in pods}
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_both_gateways_are_restarted_and_nothing_is_cut(world: World) -> None:
     if not world.client.access.local:
@@ -364,6 +365,7 @@ def operator_away(world: World, seconds: float) -> None:
     assert asking.answered > 50
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_while_the_operator_is_away_the_data_plane_goes_on(world: World) -> None:
     operator_away(world, 20.0)

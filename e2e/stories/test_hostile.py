@@ -181,6 +181,7 @@ def p99(values: Sequence[float]) -> float:
     return sorted(values)[math.ceil(0.99 * len(values)) - 1]
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_while_one_model_is_attacked_others_answer_as_before(world: World) -> None:
     world.given("two models behind the gateway, and clients that ask both all the time")

@@ -273,6 +273,7 @@ def delete_at_once(world: World, pod: str) -> None:
     world.client.kubectl(*command)
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_a_gateway_pod_is_killed_while_it_holds_and_half_a_gateway_gives_nothing_up(world: World) -> None:
     world.given("a deployment that starts within 16 s and may go to zero, and one of two gateway pods")
