@@ -14,6 +14,7 @@ from e2e.stories.conftest import records
 from e2e.support.client import Client, KubectlError
 from e2e.support.install import RELEASE, SYSTEM
 from e2e.support.lane import ROOT, StepError
+from e2e.support.parent import end_with_parent
 from e2e.support.rights import Right, granted, written
 
 STORY_IMAGES = (*DEMO_IMAGES, "operator-next", "vllm-sim:0.31.0", "vllm-sim:0.32.0")
@@ -119,4 +120,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(main())
