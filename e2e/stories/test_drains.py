@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from e2e.stories.bad_inputs import SMALL
-from e2e.stories.test_gateway import gateway
 from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
+from e2e.stories.zero import gateway
 from e2e.support.asking import curl, official
 from e2e.support.client import KubectlError, Object
 from e2e.support.killing import kill_container

@@ -3,8 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import openai
@@ -12,9 +10,10 @@ import pytest
 
 from e2e.images import image
 from e2e.stories.world import CPU_ARGS, GATEWAY_PODS, World, is_ready, simulator_repository
+from e2e.stories.zero import gateway
 from e2e.support.asking import curl, official
 from e2e.support.client import Object
-from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE, GATEWAY_PORT
+from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
@@ -38,13 +37,6 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]},
     },
 }
-
-
-@contextmanager
-def gateway(world: World) -> Iterator[str]:
-    """The gateway's base URL."""
-    with world.client.reach(GATEWAY_NAMESPACE, GATEWAY, GATEWAY_PORT) as base:
-        yield base
 
 
 def said(client: openai.OpenAI, model: str, **more: Any) -> str:

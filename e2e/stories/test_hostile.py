@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from e2e.stories.bad_inputs import SMALL
-from e2e.stories.test_gateway import gateway
 from e2e.stories.world import World, simulator_repository
+from e2e.stories.zero import gateway
 from e2e.support.attacks import Target, send, status
 from e2e.support.client import Object
 from e2e.support.hostile import DISALLOWED, random_body, request, smuggling, spellings
