@@ -19,6 +19,14 @@ async def test_metrics_of_an_old_version(start: Start) -> None:
     assert await sim.metric("time_per_output_token_seconds_count") == 2
 
 
+async def test_without_log_stats_the_engine_tells_no_metrics_and_the_web_server_does(start: Start) -> None:
+    sim = await start("--disable-log-stats", "--enable-lora")
+    await sim.chat(max_tokens=3)
+    names = await sim.metrics()
+    assert not any(name.startswith("vllm:") for name in names)
+    assert any(name.startswith("http_requests_total") for name in names)
+
+
 @pytest.mark.parametrize(("version", "present"), [("0.20.2", False), ("0.21.0", True)])
 async def test_fingerprint_since_021(start: Start, version: str, present: bool) -> None:
     sim = await start("--tensor-parallel-size", "2", version=version)

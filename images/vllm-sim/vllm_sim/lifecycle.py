@@ -63,7 +63,8 @@ def build(settings: Settings, arguments: argparse.Namespace, environment: Mappin
     max_model_len = settings.max_model_len if wanted in (None, -1) else wanted
     blocks = arguments.num_gpu_blocks_override or kv_blocks(_memory(settings, arguments, faults, block), max_model_len)
     names = arguments.served_model_name or [arguments.model]
-    metrics = EngineMetrics(settings.release, names[0], max_model_len)
+    log_stats = not arguments.disable_log_stats
+    metrics = EngineMetrics(settings.release, names[0], max_model_len, log_stats=log_stats)
     metrics.cache_config(cache_facts(settings.release, arguments, block, blocks, max_model_len))
     if arguments.enable_lora:
         metrics.enable_lora(arguments.max_loras)

@@ -38,10 +38,19 @@ class Finished:
 
 
 class EngineMetrics:
-    """vLLM's engine metrics in a registry of their own."""
+    """vLLM's engine metrics in a registry of their own.
 
-    def __init__(self, version: Version, model_name: str, max_model_len: int) -> None:
+    Args:
+        version: The version whose names they have.
+        model_name: Their label of that name.
+        max_model_len: Tokens of the longest context; the last bucket of token counts.
+        log_stats: Whether they are exported: with ``--disable-log-stats`` vLLM makes no loggers of them
+            (vllm/v1/engine/async_llm.py, 0.32.0), so that only Python's and the web server's are left.
+    """
+
+    def __init__(self, version: Version, model_name: str, max_model_len: int, *, log_stats: bool = True) -> None:
         self.registry = CollectorRegistry()
+        self._engine = self.registry if log_stats else CollectorRegistry()
         GCCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         ProcessCollector(registry=self.registry)
@@ -64,13 +73,13 @@ class EngineMetrics:
         arguments = (f"vllm:{metric.name}", metric.help, names)
         family: Counter | Gauge | Histogram
         if metric.kind == "counter":
-            family = Counter(*arguments, registry=self.registry)
+            family = Counter(*arguments, registry=self._engine)
         elif metric.kind == "gauge":
-            family = Gauge(*arguments, registry=self.registry)
+            family = Gauge(*arguments, registry=self._engine)
         else:
             tokens = metric.name in TOKEN_HISTOGRAMS
             buckets = token_buckets(max_model_len) if tokens else metric.buckets
-            family = Histogram(*arguments, buckets=buckets, registry=self.registry)
+            family = Histogram(*arguments, buckets=buckets, registry=self._engine)
         self._families[metric.name] = family
         self._labels[metric.name] = fixed
         self._extra[metric.name] = metric.extra
@@ -136,7 +145,7 @@ class EngineMetrics:
     def enable_lora(self, max_loras: int) -> None:
         """Export ``lora_requests_info``, which carries its facts in labels and the time as value."""
         names = ["max_lora", "waiting_lora_adapters", "running_lora_adapters"]
-        self._lora = Gauge("vllm:lora_requests_info", "Running stats on lora requests.", names, registry=self.registry)
+        self._lora = Gauge("vllm:lora_requests_info", "Running stats on lora requests.", names, registry=self._engine)
         self._max_loras = str(max_loras)
 
     def lora(self, running: Iterable[str], waiting: Iterable[str]) -> None:
@@ -152,6 +161,6 @@ class EngineMetrics:
             "vllm:cache_config_info",
             "Information of the LLMEngine CacheConfig",
             list(labels),
-            registry=self.registry,
+            registry=self._engine,
         )
         gauge.labels(**labels).set(1)
