@@ -49,9 +49,9 @@ check: venv ## Formatting, lint, types, layers
 .PHONY: fast
 fast: venv ## Fast tests with the coverage gate of the core; no cluster
 	@$(BIN)/python -m e2e.cluster tool helm
-	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --dist=loadgroup --cov --cov-report=
+	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
-	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto --dist=loadgroup
+	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto
 
 .PHONY: test
 test: ## Everything set up, all fast tests, the stories, the engine contract

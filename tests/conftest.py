@@ -1,6 +1,34 @@
-"""Options that all tests know."""
+"""Options that all tests know, and which of them share a process where they run side by side."""
+
+import re
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = re.compile(
+    r"(tests/runtime/test_api_faults\.py)"  # one operator's process
+    r"|(tests/contract/test_simulator\.py)::\w+\[(\d+\.\d+\.\d+)"  # one run of the simulator per version
+)
+"""Tests that share an expensive fixture, by what their node ids have in common."""
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives a worker one test after the other, and those that share a fixture all to the same.
+
+    pytest-xdist 3.8.0 means to do so by its mark ``xdist_group``, but marks node ids by an attribute that pytest 9.2
+    does not read any more: every worker set up everything.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = TOGETHER.match(nodeid)
+        return " ".join(filter(None, found.groups())) if found else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    """Side by side as said above, whatever --dist says."""
+    return Together(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

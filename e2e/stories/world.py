@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from e2e.images import image
+from e2e.support.asking import curl
 from e2e.support.audit import AuditLog
 from e2e.support.client import Client, KubectlError, Object, eventually
 from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE, GATEWAY_PORT, SYSTEM, restricted_namespace
@@ -162,13 +164,11 @@ class World:
             return None
 
     def asked(self, name: str = "tiny") -> str | None:
-        """The answer to a request for one token through the gateway; None where it failed."""
-        proxy = f"/api/v1/namespaces/{GATEWAY_NAMESPACE}/services/{GATEWAY}:{GATEWAY_PORT}/proxy"
+        """The answer to a request for one token through the gateway; None where it was refused."""
         body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        try:
-            return self.client.post(f"{proxy}/{self.namespace}/{name}/v1/chat/completions", body)
-        except KubectlError:
-            return None
+        with self.client.reach(GATEWAY_NAMESPACE, GATEWAY, GATEWAY_PORT) as base:
+            answer = curl(f"{base}/{self.namespace}/{name}/v1/chat/completions", body)
+        return answer.text if answer.status == HTTPStatus.OK else None
 
     def leader(self) -> str | None:
         """Who holds the operators' Lease: the name of the pod, `_`, and what tells its processes apart."""

@@ -157,7 +157,7 @@ class Client:
             yield f"http://127.0.0.1:{_forwarded_port(process)}"
 
     def post(self, path: str, body: Object, timeout: float = 20) -> str:
-        """POST to a path of the API server, proxied ones included."""
+        """POST to a path of the API server; kubectl names no content type, which engines want to know."""
         return self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body), timeout=timeout)
 
     @contextlib.contextmanager

@@ -30,11 +30,7 @@ async def _run(version: str, folder: Path) -> Record:
     return Record(launcher.name, "sim", version, cases)
 
 
-# The cases of one version share one run of the simulator: they stay in one process.
-GROUPED = [pytest.param(version, marks=pytest.mark.xdist_group(version)) for version in VERSIONS]
-
-
-@pytest.fixture(scope="module", params=GROUPED)
+@pytest.fixture(scope="module", params=VERSIONS)
 def simulated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Record:
     """The simulator's results as one version."""
     return asyncio.run(_run(request.param, tmp_path_factory.mktemp("adapter")))

@@ -72,7 +72,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             yield Rig(api, proxy, operator)
 
 
-@pytest.mark.xdist_group("api faults")
 @pytest.mark.parametrize("name", ROWS)
 def test_what_is_wanted_comes_about_in_spite_of(rig: Rig, name: str) -> None:
     faults, _ = FAULTS[name]
