@@ -81,7 +81,7 @@ def install() -> str:
             },
         },
     }
-    settings = (f"image.repository={PLACEHOLDER_IMAGE}", "crds.keep=false")
+    settings = (f"image.repository={PLACEHOLDER_IMAGE}",)
     objects = [namespace, *(_without_helm(item) for item in render(settings, namespace=NAMESPACE))]
     notice = _NOTICE.format(source="charts/nightshift")
     return notice + _INSTALL_NOTE + "".join("---\n" + dump(item) for item in objects)
@@ -91,4 +91,7 @@ def _without_helm(manifest: dict[str, Any]) -> dict[str, Any]:
     labels = dict(manifest["metadata"]["labels"])
     labels.pop("helm.sh/chart")
     labels.pop("app.kubernetes.io/managed-by")
-    return {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
+    metadata = {**manifest["metadata"], "labels": labels}
+    annotations = metadata.pop("annotations", {})
+    kept = {name: value for name, value in annotations.items() if not name.startswith("helm.sh/")}
+    return {**manifest, "metadata": metadata | ({"annotations": kept} if kept else {})}

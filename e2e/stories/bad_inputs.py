@@ -36,6 +36,8 @@ class BadInput:
     """Also applied to a deployment that serves, which must go on."""
     passes: bool = False
     """What is in the way may pass by itself, so nobody is called: Reconciling, not Stalled."""
+    serves: bool = False
+    """Its engine serves all the same, and is waited for: a start is not quiet."""
 
 
 def printed(text: str) -> dict[str, Any]:
@@ -355,6 +357,7 @@ FOREIGN = (
         "NameTaken",
         ["Service", "Delete or rename"],
         objects=[_object("v1", "Service", spec={"ports": [{"port": 1}], "selector": {"a": "b"}})],
+        serves=True,
     ),
     BadInput(
         "a foreign ServiceAccount of the same name",

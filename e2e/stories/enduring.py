@@ -88,7 +88,7 @@ def complaint(trial: Trial, resource: Object) -> str | None:
     missing = [words for words in row.says if words not in said["Ready"]["message"]]
     if missing:
         return f"{missing} are not said: {said['Ready']['message']}"
-    if trial.over and said["Available"]["status"] != "True":
+    if (trial.over or row.serves) and said["Available"]["status"] != "True":
         return f"Available is False: {said['Available']['message']}"
     return None
 

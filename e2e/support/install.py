@@ -77,7 +77,6 @@ def install(client: Client, operator_image: str, gateway_image: str, timeout: st
     spare_others_release(client)
     client.apply(restricted_namespace(SYSTEM))
     unblock_release(client)
-    let_former_gateway_go(client)
     client.helm(
         "upgrade",
         "--install",
@@ -94,13 +93,6 @@ def install(client: Client, operator_image: str, gateway_image: str, timeout: st
         stdin=yaml.safe_dump(values(client, operator_image, gateway_image)),
         timeout=600,
     )
-
-
-def let_former_gateway_go(client: Client) -> None:
-    """Wait for the end of a gateway that a release without one took away: nothing is made in a namespace that ends."""
-    named = ["namespace", GATEWAY_NAMESPACE]
-    if client.kubectl("get", *named, "--ignore-not-found", "--output=jsonpath={.status.phase}") == "Terminating":
-        client.kubectl("wait", "--for=delete", *named, "--timeout=180s", timeout=200)
 
 
 class OthersReleaseError(StepError):

@@ -262,6 +262,11 @@ def test_the_definition_outlives_the_release_unless_told_otherwise() -> None:
     assert "CustomResourceDefinition" not in {item["kind"] for item in rendered("everything optional off")}
 
 
+def test_the_gateways_namespace_outlives_the_release() -> None:
+    namespace = only(rendered("default values"), "Namespace")
+    assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
 def test_everything_namespaced_follows_the_override() -> None:
     namespaces = {item["metadata"].get("namespace") for item in rendered("another namespace")}
     assert namespaces == {"elsewhere", "elsewhere-gateway", None}
