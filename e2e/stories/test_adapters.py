@@ -45,9 +45,9 @@ def started(pod: Object) -> tuple[str, int]:
 
 
 def served(world: World, pod: str) -> set[str] | None:
-    """The names that an engine serves; None while it does not answer."""
+    """The short ones of the names that an engine serves; None while it does not answer."""
     text = world.proxied(f"pods/{pod}:8000", "/v1/models")
-    return {card["id"] for card in json.loads(text)["data"]} if text else None
+    return {card["id"] for card in json.loads(text)["data"] if "/" not in card["id"]} if text else None
 
 
 @dataclass(frozen=True)
