@@ -56,6 +56,7 @@ def test_what_cannot_fit_or_be_placed_is_named_and_heals_in_place(world: World) 
     Enduring(world, (*FIT, *PLACEMENT)).tell()
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_bad_pod_templates_and_foreign_objects_are_named_and_heal_in_place(world: World) -> None:
     Enduring(world, (*PODS, *FOREIGN)).tell()
