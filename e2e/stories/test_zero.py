@@ -46,7 +46,6 @@ ONE_AT_A_TIME = [
 SOON_SECONDS = 2.0
 """What is said at once is said within it, on two busy cores."""
 BURST_LOAD_SECONDS = 5
-"""How long an engine loads before it could serve a part of the burst."""
 HALF_SEEN_SECONDS = 45.0
 """Longer than a deployment takes to go to zero where all of the gateway is seen: 10 s, and 30 s for the engine."""
 
@@ -298,8 +297,7 @@ def test_a_gateway_pod_is_killed_while_it_holds_and_half_a_gateway_gives_nothing
     with doors(world) as both, gateway(world) as base:
         killed_while_it_holds(world, both, f"{base}/{world.namespace}/tiny/v1")
     last = time.time()
-    # It stands in the Lease from its next renewal on.
-    start = eventually("a start of 16 s is learned", lambda: learned_start(world) or None, 2 * RENEW_SECONDS)
+    start = eventually("a start of 16 s stands in the Lease", lambda: learned_start(world) or None, 2 * RENEW_SECONDS)
     assert start > IDLE_SECONDS
     falls_asleep(world)
     rested = decided_at(world) - last
