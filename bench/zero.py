@@ -19,7 +19,7 @@ from typing import Any
 from bench.support import Claim, Measured, percentiles, run
 from e2e.setup import DEMO_IMAGES, install_everything, prepare
 from e2e.stories.world import World
-from e2e.stories.zero import Crowd, falls_asleep, gateway, sleeper
+from e2e.stories.zero import Crowd, falls_asleep, sleeper
 from e2e.support.client import Client, Object, eventually
 
 WAKES = 10
@@ -138,7 +138,7 @@ def asleep_and_woken(client: Client, count: int) -> Measured:
             world.becomes_ready(name, seconds=120)
         falls_asleep(world, *names, gone=True)
         found = []
-        with gateway(world) as base:
+        with world.gateway() as base:
             for name in names:
                 found.append(wake(world, base, name))
                 world.tell("Then", f"{name}: the gateway added {found[-1]['added_seconds']:.2f} s")

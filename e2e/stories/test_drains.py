@@ -13,7 +13,6 @@ import pytest
 
 from e2e.stories.bad_inputs import SMALL
 from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
-from e2e.stories.zero import gateway
 from e2e.support.asking import curl, official
 from e2e.support.client import KubectlError, Object
 from e2e.support.killing import kill_container
@@ -161,7 +160,7 @@ def three_ways_to_go(world: World, make: Make, stream_seconds: float, shape: Sha
     world.becomes_ready(seconds=120)
     gone: set[str] = set()
     with (
-        gateway(world) as base,
+        world.gateway() as base,
         Departures(world) as departures,
         Load(f"{base}/{world.namespace}/tiny/v1", shape) as load,
     ):
@@ -226,7 +225,7 @@ def test_with_real_vllm_replicas_that_are_given_up_replaced_and_evicted_cut_noth
     world.becomes_ready()
     shape = Shape("tiny", per_second=2, tokens=SHORT, streams=4, stream_tokens=440)
     with (
-        gateway(world) as base,
+        world.gateway() as base,
         Departures(world) as departures,
         Load(f"{base}/{world.namespace}/tiny/v1", shape) as load,
     ):
@@ -302,7 +301,7 @@ def test_the_only_engine_is_killed_and_clients_that_try_again_are_answered(world
     world.apply(slowly(world, 60)(1))
     world.becomes_ready(seconds=120)
     (victim,) = serving(world, 1) or []
-    with gateway(world) as base, ThreadPoolExecutor(12) as pool:
+    with world.gateway() as base, ThreadPoolExecutor(12) as pool:
         url = f"{base}/{world.namespace}/tiny/v1"
         silent = [pool.submit(ask_silently, url, 40, openai.DEFAULT_MAX_RETRIES) for _ in range(6)]
         world.eventually("it works on all of them", lambda: running(world, victim) == 6 or None, 30)
@@ -320,7 +319,7 @@ def test_an_engine_that_is_killed_fails_only_what_had_begun_or_cannot_be_sent_ag
     world.apply(make(1))
     world.becomes_ready(seconds=120)
     (victim,) = serving(world, 1) or []
-    with gateway(world) as base, ThreadPoolExecutor(24) as pool:
+    with world.gateway() as base, ThreadPoolExecutor(24) as pool:
         url = f"{base}/{world.namespace}/tiny/v1"
         begun = [pool.submit(stream, url, STREAM) for _ in range(4)]
         silent = [pool.submit(ask_silently, url, 125) for _ in range(6)]

@@ -10,7 +10,6 @@ import pytest
 
 from e2e.images import image
 from e2e.stories.world import CPU_ARGS, GATEWAY_PODS, World, is_ready, simulator_repository
-from e2e.stories.zero import gateway
 from e2e.support.asking import curl, official
 from e2e.support.client import Object
 from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE
@@ -98,7 +97,7 @@ def test_one_address_takes_every_way_to_name_a_model(world: World) -> None:
     world.apply(world.deployment())
     world.becomes_ready()
     key = f"{world.namespace}/tiny"
-    with gateway(world) as base:
+    with world.gateway() as base:
         ways: dict[str, tuple[str, str, dict[str, str]]] = {
             "by its path": (f"{base}/{key}/v1", "tiny", {}),
             "by its name in the body": (f"{base}/v1", key, {}),
@@ -146,7 +145,7 @@ def test_what_the_engine_can_do_comes_through_and_errors_have_one_shape(world: W
     world.becomes_ready()
     (engine,) = world.engine_pods()
     key = f"{world.namespace}/tiny"
-    with gateway(world) as base, official(f"{base}/{key}/v1") as client:
+    with world.gateway() as base, official(f"{base}/{key}/v1") as client:
         world.then("log probabilities come with the answer")
         answer = client.chat.completions.create(model="tiny", logprobs=True, top_logprobs=2, **CHAT)
         assert answer.choices[0].logprobs is not None
@@ -314,7 +313,7 @@ def test_both_gateways_are_restarted_and_nothing_is_cut(world: World) -> None:
     world.becomes_ready("slow", seconds=120)
     before = gateway_pods(world)
     assert sum(map(is_ready, before.values())) == 2
-    with gateway(world) as base, Asking(f"{base}/{world.namespace}/tiny/v1") as asking:
+    with world.gateway() as base, Asking(f"{base}/{world.namespace}/tiny/v1") as asking:
         streams = Streams(f"{base}/{world.namespace}/slow/v1", 8)
         world.when("the gateway's Deployment is restarted")
         world.client.kubectl("rollout", "restart", "-n", GATEWAY_NAMESPACE, f"deployment/{GATEWAY}")
@@ -336,7 +335,7 @@ def operator_away(world: World, seconds: float) -> None:
     world.given("two replicas behind the gateway, and clients that ask all the time")
     world.apply(world.simulated(replicas=2))
     world.becomes_ready(seconds=120)
-    with gateway(world) as base, Asking(f"{base}/{world.namespace}/tiny/v1") as asking:
+    with world.gateway() as base, Asking(f"{base}/{world.namespace}/tiny/v1") as asking:
         world.scale_operator(0)
         try:
             begun = time.monotonic()

@@ -14,7 +14,6 @@ import pytest
 
 from e2e.stories.bad_inputs import SMALL
 from e2e.stories.world import World, simulator_repository
-from e2e.stories.zero import gateway
 from e2e.support.attacks import Target, send, status
 from e2e.support.client import Object
 from e2e.support.hostile import DISALLOWED, random_body, request, smuggling, spellings
@@ -138,7 +137,7 @@ def test_no_path_outside_the_list_reaches_vllm_in_any_spelling(world: World) -> 
     world.becomes_ready()
     (engine,) = world.engine_pods()
     calls = refused_calls(log_of(world, engine))
-    with gateway(world) as base:
+    with world.gateway() as base:
         target = target_of(base, f"{world.namespace}/tiny")
         world.when(
             f"{len(calls)} calls that are not for clients are sent in every spelling, and {BODIES} random bodies"
@@ -188,7 +187,7 @@ def test_while_one_model_is_attacked_others_answer_as_before(world: World) -> No
     world.apply(slow_simulator(world, "tiny"), slow_simulator(world, "calm"))
     world.becomes_ready(seconds=120)
     world.becomes_ready("calm", seconds=120)
-    with gateway(world) as base:
+    with world.gateway() as base:
         target = target_of(base, f"{world.namespace}/tiny")
         where = [target.address, str(target.port), target.key]
         calm = Load(f"{base}/{world.namespace}/calm/v1", Shape("calm", per_second=20, tokens=3))

@@ -25,7 +25,6 @@ from e2e.stories.zero import (
     decisions,
     doors,
     falls_asleep,
-    gateway,
     learned_start,
     replicas,
     sleeper,
@@ -45,7 +44,6 @@ ONE_AT_A_TIME = [
 """One for each of the two gateway pods, which so releases the next request when the one before it has its answer."""
 SOON_SECONDS = 2.0
 """What is said at once is said within it, on two busy cores."""
-BURST_LOAD_SECONDS = 5
 HALF_SEEN_SECONDS = 45.0
 """Longer than a deployment takes to go to zero where all of the gateway is seen: 10 s, and 30 s for the engine."""
 
@@ -65,7 +63,7 @@ def test_64_clients_at_zero_are_answered_in_the_order_in_which_they_came(world: 
     world.apply(world.deployment(scaling=automatic(), engine=engine))
     world.becomes_ready()
     (first,) = world.engine_pods()
-    with gateway(world) as base:
+    with world.gateway() as base:
         crowd = Crowd()
         for _ in range(3):
             crowd.ask(f"{base}/{world.namespace}/tiny/v1")
@@ -141,7 +139,7 @@ def test_waiting_is_bounded_and_a_start_that_fails_is_told(world: World) -> None
     world.given("a deployment that starts within 12 s, lets 4 requests wait, and each for 6 s")
     world.apply(sleeper(world, load=12, queue={"maxRequests": 4, "timeoutSeconds": 6}))
     world.becomes_ready(seconds=120)
-    with doors(world) as both, gateway(world) as base:
+    with doors(world) as both, world.gateway() as base:
         starts_that_fail(world, both, base)
         falls_asleep(world, gone=True)
         within_bounds(world, both)
@@ -294,7 +292,7 @@ def test_a_gateway_pod_is_killed_while_it_holds_and_half_a_gateway_gives_nothing
     falls_asleep(world, gone=True)
     assert replicas(world, "mute") == 1, "it went without a word of its metrics"
     world.then("that whose engine tells no metrics is kept")
-    with doors(world) as both, gateway(world) as base:
+    with doors(world) as both, world.gateway() as base:
         killed_while_it_holds(world, both, f"{base}/{world.namespace}/tiny/v1")
     last = time.time()
     start = eventually("a start of 16 s stands in the Lease", lambda: learned_start(world) or None, 2 * RENEW_SECONDS)
@@ -346,7 +344,7 @@ def test_a_burst_starts_three_replicas_at_once_and_who_finds_no_accelerator_is_t
     offer_gpus(world, 3)
     world.given("a node with three accelerators, and two deployments at zero that need one for each replica")
     world.apply(
-        sleeper(world, load=BURST_LOAD_SECONDS, scaling=automatic(22, maxReplicas=8), hardware=GPU, podTemplate=SMALL),
+        sleeper(world, load=5, scaling=automatic(22, maxReplicas=8), hardware=GPU, podTemplate=SMALL),
         sleeper(world, "poor", hardware=GPU),
     )
     for name in ("tiny", "poor"):
@@ -366,11 +364,11 @@ def test_a_burst_starts_three_replicas_at_once_and_who_finds_no_accelerator_is_t
     counts, woken, sized = [count for count, _ in steps], steps[1][1], steps[-1][1]
     world.then(f"replicas went {counts}, within {sized - woken:.1f} s of the wake; all took {took:.1f} s")
     assert counts[-1] == max(counts) == 3
-    assert sized - woken < BURST_LOAD_SECONDS, "three were wanted only after one of them could have served"
+    assert sized - woken < SOON_SECONDS, "three were wanted only after one of them could have served"
     world.eventually("three replicas serve", lambda: len([p for p in world.engine_pods() if is_ready(p)]) == 3 or None)
 
     world.when("the other deployment is asked, and no accelerator is left")
-    with gateway(world) as base:
+    with world.gateway() as base:
         url = f"{base}/{world.namespace}/poor/v1"
         late = Crowd()
         for stream in (False, True):

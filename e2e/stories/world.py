@@ -163,10 +163,16 @@ class World:
         except KubectlError:
             return None
 
+    @contextmanager
+    def gateway(self) -> Iterator[str]:
+        """The base URL of the gateway's Service."""
+        with self.client.reach(GATEWAY_NAMESPACE, GATEWAY, GATEWAY_PORT) as base:
+            yield base
+
     def asked(self, name: str = "tiny") -> str | None:
         """The answer to a request for one token through the gateway; None where it was refused."""
         body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-        with self.client.reach(GATEWAY_NAMESPACE, GATEWAY, GATEWAY_PORT) as base:
+        with self.gateway() as base:
             answer = curl(f"{base}/{self.namespace}/{name}/v1/chat/completions", body)
         return answer.text if answer.status == HTTPStatus.OK else None
 

@@ -18,7 +18,7 @@ from e2e.stories.bad_inputs import SMALL
 from e2e.stories.world import GATEWAY_PODS, World, is_ready, simulator_repository
 from e2e.support.asking import official
 from e2e.support.client import Object, eventually
-from e2e.support.install import GATEWAY, GATEWAY_NAMESPACE, GATEWAY_PORT
+from e2e.support.install import GATEWAY_NAMESPACE
 
 IDLE_SECONDS = 10
 """The shortest that spec.scaling.idleSeconds may be."""
@@ -106,13 +106,6 @@ def falls_asleep(world: World, name: str = "tiny", *others: str, gone: bool = Fa
             return (replicas(world, each) == 0 and not (gone and world.engine_pods(each))) or None
 
         world.eventually(f"{each} is at zero, and Ready", asleep, SLEEP_SECONDS)
-
-
-@contextmanager
-def gateway(world: World) -> Iterator[str]:
-    """The base URL of the gateway's Service."""
-    with world.client.reach(GATEWAY_NAMESPACE, GATEWAY, GATEWAY_PORT) as base:
-        yield base
 
 
 @dataclass(frozen=True)
