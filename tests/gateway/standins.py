@@ -71,8 +71,11 @@ class FakeHaproxy:
         self._socket.unlink(missing_ok=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         body = await request.read()
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {name.lower(): value for name, value in request.headers.items() if name.lower() != "expect"}
         self.requests.append((f"{request.method} {request.path_qs}", headers, body))
         try:
             return await self.answering(request, body)

@@ -164,6 +164,11 @@ class Visit:
             return await self._answer(upstream)
 
     async def _ask(self) -> aiohttp.ClientResponse:
+        """Ask HAProxy; its word to go on with the body says that it knows of the request.
+
+        Without that word the next request may overtake: HAProxy 2.6 reads a new connection, whose first bytes are
+        there when it is accepted, before those that it accepted a moment earlier.
+        """
         headers = forwarding.request_headers(self._request.headers.items(), self._ticket.key, len(self._body))
         return await self._session.request(
             self._request.method,
@@ -171,6 +176,7 @@ class Visit:
             headers=CIMultiDict(headers),
             data=self._pieces() if self._body else None,
             allow_redirects=False,
+            expect100=bool(self._body),
             trace_request_ctx=None if self._body else self._handed_over,
         )
 
