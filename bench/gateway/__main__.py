@@ -19,7 +19,7 @@ from bench import namespaces
 from bench.gateway import judging, peers
 from bench.gateway.cluster import Cluster, serving
 from bench.gateway.following import fleet, follow, rest
-from bench.gateway.judging import AIOHTTP, BARE, BY_BODY, BY_PATH, DIRECT, OURS, ROUTER
+from bench.gateway.judging import AIOHTTP, BARE, BY_BODY, BY_PATH, DIRECT, MISSED_LINES, OURS, ROUTER
 from bench.gateway.load import SETTLE_SECONDS, WARM_SECONDS, Load
 from bench.gateway.ours import GATEWAY_PORT, GatewayPod
 from bench.gateway.processes import Processes, environment, raise_file_limit
@@ -50,7 +50,7 @@ class Side:
 def sides(
     options: argparse.Namespace, directory: Path, run_directory: Path
 ) -> Iterator[tuple[list[Side], dict[str, Any]]]:
-    """All of them, running; and what was reproduced of documentations and what was left out."""
+    """All of them, running; and what was reproduced of documentations, left out, and at the end missed by the agent."""
     with Cluster() as cluster, Processes(directory) as processes:
         processes.python("engine", "bench.gateway.engine", str(peers.ENGINE_PORT))
         processes.wait("the engine", peers.ENGINE_PORT, "/health")
@@ -83,6 +83,7 @@ def sides(
             told["left_out"] = {ROUTER: "it could not be installed; what stood in the way was printed"}
         engine = processes.pids("engine")
         yield [replace(side, pids=_with_engine(side, engine)) for side in found], told
+        told[MISSED_LINES] = gateway.missed_lines()
 
 
 def _with_engine(side: Side, engine: list[int]) -> Callable[[], dict[str, list[int]]]:
@@ -171,7 +172,8 @@ def measure(options: argparse.Namespace) -> Measured:
     middle = {side: judging.rounded(figures) for side, figures in judging.medians(runs).items()}
     every = [{side: judging.rounded(figures) for side, figures in one.items()} for one in runs]
     results = {**told, "median": middle, "agent": agent, "runs": every}
-    claims = judging.traffic_claims(runs, options.streams) + judging.agent_claims(agent, options.deployments)
+    claims = judging.traffic_claims(runs, options.streams, told[MISSED_LINES])
+    claims += judging.agent_claims(agent, options.deployments)
     return Measured(inputs(options), results, claims)
 
 

@@ -17,6 +17,7 @@ JITTER_P99 = "stream_jitter_p99_ms"
 STREAM_CORES = "stream_cores"
 ARRIVED = "stream_events_of_due"
 FAILED = "failed"
+MISSED_LINES = "log_lines_missed_by_the_agent"
 
 Raw = Mapping[str, Any]
 Run = Mapping[str, Mapping[str, float]]
@@ -101,8 +102,8 @@ def rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
-def traffic_claims(runs: Sequence[Run], streams: int) -> list[Claim]:
-    """What is promised of the path that requests take."""
+def traffic_claims(runs: Sequence[Run], streams: int, missed_lines: int) -> list[Claim]:
+    """What is promised of the path that requests take, and of what is counted of it."""
     middle = medians(runs)
     ours = middle[OURS]
     per_core = "Requests per second and core of the gateway with all rules on"
@@ -134,6 +135,13 @@ def traffic_claims(runs: Sequence[Run], streams: int) -> list[Claim]:
             "higher",
         ),
         Claim("Requests and streams through the gateway that failed.", ours[FAILED], "", 0, "lower"),
+        Claim(
+            "Requests that the agent did not count, since it took HAProxy's lines too late.",
+            missed_lines,
+            "",
+            0,
+            "lower",
+        ),
     ]
 
 

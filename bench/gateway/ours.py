@@ -1,14 +1,17 @@
 """A gateway pod's processes from the checkout: HAProxy on the files that the agent writes, and the agent."""
 
+import re
 import socket
 import time
 from pathlib import Path
 
 from bench.gateway.cluster import Cluster
-from bench.gateway.processes import READY_SECONDS, Processes
+from bench.gateway.processes import READY_SECONDS, Processes, environment, get
 from nightshift.adapters.haproxy import ServerRow, parse_servers
 from nightshift.core.gateway.settings import CONFIG, MASTER_SOCKET, ROUTES_MAP, RUNTIME_SOCKET
+from tools.repository import ROOT
 
+PROGRAM = ROOT / "images" / "gateway" / "haproxy.sh"
 GATEWAY_PORT, AGENT_PORT = 8000, 8081
 HAPROXY, AGENT = "gateway's haproxy", "gateway's agent"
 
@@ -47,7 +50,8 @@ class GatewayPod:
                 raise TimeoutError("the agent writes no configuration for HAProxy")
             time.sleep(0.05)
         config, master = str(self._run / CONFIG), str(self._run / MASTER_SOCKET)
-        self._processes.start(HAPROXY, [self._binary, "-W", "-db", "-S", master, "-f", config])
+        memory = dict(re.findall(r"(MALLOC_\w+)=(\d+)", PROGRAM.read_text()))  # as in the pod
+        self._processes.start(HAPROXY, [self._binary, "-W", "-db", "-S", master, "-f", config], environment(**memory))
         self._processes.wait("the agent", AGENT_PORT, "/readyz")
 
     def haproxy_pids(self) -> list[int]:
@@ -65,6 +69,13 @@ class GatewayPod:
             if name == key:
                 return props.split("|")[7]
         raise KeyError(key)
+
+    def missed_lines(self) -> int:
+        """Lines of HAProxy's log that the agent did not take in time."""
+        told = get(AGENT_PORT, "/metrics")
+        found = re.search(r'^nightshift_gateway_log_lines_total{result="dropped"} (\S+)$', told, re.MULTILINE)
+        assert found is not None, told
+        return int(float(found[1]))
 
     def servers(self, slot: str) -> dict[str, ServerRow]:
         """The servers of a slot in the running process, by name."""

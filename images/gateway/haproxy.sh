@@ -11,6 +11,10 @@ ending() {
 }
 trap ending TERM INT
 
+# A request takes three buffers of 64 KiB for a moment. By default malloc gives their pages back at once and asks for
+# them again, which took HAProxy a twentieth of its processor time; so it keeps 32 MiB.
+export MALLOC_TRIM_THRESHOLD_=33554432 MALLOC_TOP_PAD_=4194304
+
 until [ -s "$run/haproxy.cfg" ]; do
     sleep 0.1
 done

@@ -112,16 +112,21 @@ def test_sides_are_compared_within_a_run() -> None:
     ],
 )
 def test_a_claim_of_the_path_that_does_not_hold_is_kept(ours: dict[str, float], broken: str) -> None:
-    claims = judging.traffic_claims([a_run(**ours)] * 3, 1000)
+    claims = judging.traffic_claims([a_run(**ours)] * 3, 1000, missed_lines=0)
     failed = [claim.claim for claim in claims if not claim.holds]
-    assert len(claims) == 7
+    assert len(claims) == 8
     assert bool(failed) == bool(broken)
     assert not failed or any(broken in claim for claim in failed)
 
 
+def test_requests_that_the_agent_did_not_count_are_no_cheap_ones() -> None:
+    failed = [claim.claim for claim in judging.traffic_claims([a_run()] * 3, 1000, missed_lines=1) if not claim.holds]
+    assert failed == ["Requests that the agent did not count, since it took HAProxy's lines too late."]
+
+
 def test_where_vllm_router_could_not_be_had_nothing_is_claimed_of_it() -> None:
     run = {side: found for side, found in a_run().items() if side != ROUTER}
-    assert not [claim for claim in judging.traffic_claims([run], 1000) if "vllm-router" in claim.claim]
+    assert not [claim for claim in judging.traffic_claims([run], 1000, 0) if "vllm-router" in claim.claim]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import contextlib
 import json
 import math
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,9 +28,9 @@ class Running:
         self.agent: Agent | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def begin(self, **setup: Any) -> Agent:
+    async def begin(self, request_log: Callable[[Sequence[str]], None] = lambda lines: None, **setup: Any) -> Agent:
         self.kube = self.api.client()
-        self.agent = Agent(Setup(settings=self.gateway.settings, namespace="gw", **setup), self.kube)
+        self.agent = Agent(Setup(settings=self.gateway.settings, namespace="gw", **setup), self.kube, request_log)
         self._task = asyncio.create_task(self.agent.run())
         if self.gateway.process is None:
             await self.until(lambda: (self.gateway.directory / "haproxy.cfg").exists())
@@ -95,6 +95,17 @@ async def test_what_happens_in_the_cluster_comes_about_in_haproxy(running: Runni
     await running.come({"s-p2": 100})
     await running.api.remove("ConfigMap", "gw", "bot")
     await running.come({})
+
+
+async def test_haproxys_line_for_each_request_is_written_by_the_agent(running: Running) -> None:
+    lines: list[str] = []
+    await running.begin(request_log=lines.extend)
+    async with running.gateway.session() as session, session.get("/no/such/v1/models") as answer:
+        assert answer.status == 404
+    await running.until(lambda: any(line.startswith("{") for line in lines))
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [(one["status"], one["path"]) for one in told] == [(404, "/v1/models")]
+    assert "/v1/models" not in running.gateway.log.read_text(), "HAProxy itself writes what befalls it, not requests"
 
 
 async def test_the_activator_is_told_of_routes_with_what_haproxy_can_do_for_them(running: Running) -> None:

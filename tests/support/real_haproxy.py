@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -238,11 +237,6 @@ class Gateway:
         finally:
             writer.close()
         return answer
-
-    def logged(self) -> list[dict[str, Any]]:
-        """The requests in HAProxy's log."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def pod(engine: RawEngine, **fields: Any) -> Pod:

@@ -4,8 +4,9 @@ Every command has a connection of its own: the end of the answer is the end of t
 """
 
 import asyncio
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from nightshift.core.gateway.settings import MAPS
@@ -23,7 +24,12 @@ _RUNNING = 2
 _STARTING = 1
 _BACKENDS_AND_SERVERS = "6"
 _BACKEND = "BACKEND"
-_STAT_COLUMNS = ("pxname", "svname", "scur", "qcur", "slim", "stot", "lastsess")
+_SERVER_COLUMNS = ("be_name", "srv_name", "srv_addr", "srv_port", "srv_uweight", "srv_admin_state", "srv_op_state")
+_STAT_COLUMNS = ("pxname", "svname", "qcur", "qmax", "scur", "smax", "slim", "stot")
+"""Those with which `show stat` begins; more are added behind them, never between (management guide, 9.1)."""
+_STAT_LAST = "lastsess"
+_STAT_LINE = re.compile(r"^([^,\n]*),([^,\n]*),(\d*),\d*,(\d*),\d*,(\d*),(\d*),(.*)$", re.MULTILINE)
+"""One match for all lines: hundreds of a hundred columns are read each second."""
 _DESCRIPTION = "nightshift-"
 
 
@@ -147,70 +153,73 @@ def parse_servers(text: str) -> list[ServerRow]:
     if len(lines) < 2 or not lines[1].startswith("# "):
         raise HaproxyError(f"no table of servers: {text[:80]!r}")
     columns = lines[1][2:].split()
+    if not set(_SERVER_COLUMNS) <= set(columns):
+        raise HaproxyError(f"no table of servers: {lines[1][:200]!r}")
+    cells = itemgetter(*(columns.index(name) for name in _SERVER_COLUMNS))
     rows = []
     for line in lines[2:]:
-        row = dict(zip(columns, line.split(), strict=False))
         try:
-            rows.append(_server_row(row))
-        except (KeyError, ValueError) as error:
+            rows.append(_server_row(*cells(line.split())))
+        except (IndexError, ValueError) as error:
             raise HaproxyError(f"an unknown line of a server: {line[:200]!r}") from error
     return rows
 
 
-def _server_row(row: Mapping[str, str]) -> ServerRow:
+def _server_row(
+    backend: str, name: str, address: str, port: str, weight: str, administered: str, operates: str
+) -> ServerRow:
     return ServerRow(
-        backend=row["be_name"],
-        name=row["srv_name"],
-        address=row["srv_addr"],
-        port=int(row["srv_port"]),
-        weight=int(row["srv_uweight"]),
-        maintenance=bool(int(row["srv_admin_state"]) & _FORCED_MAINTENANCE),
-        up=int(row["srv_op_state"]) in (_RUNNING, _STARTING),
+        backend=backend,
+        name=name,
+        address=address,
+        port=int(port),
+        weight=int(weight),
+        maintenance=bool(int(administered) & _FORCED_MAINTENANCE),
+        up=int(operates) in (_RUNNING, _STARTING),
     )
 
 
 def parse_stat(text: str, rows: list[ServerRow]) -> dict[str, LiveSlot]:
-    """`show stat` of backends and servers, joined with `show servers state`: all slots, empty ones included."""
-    lines = text.removeprefix("# ").splitlines()
-    names = lines[0].split(",") if lines else []
-    if not set(_STAT_COLUMNS) <= set(names):
+    """`show stat` of backends and servers, joined with `show servers state`: all slots, empty ones included.
+
+    Raises:
+        HaproxyError: It is no such table.
+    """
+    header, _, table = text.removeprefix("# ").partition("\n")
+    names = header.split(",")
+    if tuple(names[: len(_STAT_COLUMNS)]) != _STAT_COLUMNS or _STAT_LAST not in names:
         raise HaproxyError(f"no table of statistics: {text[:80]!r}")
-    # Hundreds of lines of a hundred columns are read each second. Ours come before any that is quoted.
-    proxy, server, current, waiting, limit, total, last = places = [names.index(name) for name in _STAT_COLUMNS]
-    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
-    past: dict[str, tuple[int, int | None]] = {}
-    for line in lines[1:]:
-        row = line.split(",", max(places) + 1)
-        if len(row) <= max(places):
-            continue
-        numbers = int(row[current] or 0), int(row[waiting] or 0), int(row[limit] or 0)
-        counts[row[proxy], row[server]] = numbers
-        if row[server] == _BACKEND:
-            seconds = int(row[last] or -1)
-            past[row[proxy]] = int(row[total] or 0), seconds if seconds >= 0 else None
+    last = names.index(_STAT_LAST) - len(_STAT_COLUMNS)
+    at_servers: dict[tuple[str, str], tuple[int, int, int]] = {}
+    backends: dict[str, tuple[int, int, int, int]] = {}
+    for proxy, server, waiting, current, limit, total, rest in _STAT_LINE.findall(table):
+        queued, working = int(waiting or 0), int(current or 0)
+        if server == _BACKEND:
+            ever = int(total or 0)
+            backends[proxy] = working, queued, ever, _cell(rest, last) if ever else -1
+        else:
+            at_servers[proxy, server] = working, queued, int(limit or 0)
     servers: dict[str, dict[str, LiveServer]] = {}
-    for found in rows:
-        working, queued, cap = counts.get((found.backend, found.name), (0, 0, 0))
-        servers.setdefault(found.backend, {})[found.name] = LiveServer(
-            found.name,
-            found.address,
-            found.port,
-            found.weight,
-            cap,
-            found.maintenance,
-            found.up,
-            working + queued,
-            queued,
+    for row in rows:
+        working, queued, cap = at_servers.get((row.backend, row.name), (0, 0, 0))
+        servers.setdefault(row.backend, {})[row.name] = LiveServer(
+            row.name, row.address, row.port, row.weight, cap, row.maintenance, row.up, working + queued, queued
         )
-    at_servers: dict[str, int] = {}
-    for (name, of), (_, queued, _) in counts.items():
-        if of != _BACKEND:
-            at_servers[name] = at_servers.get(name, 0) + queued
-    slots = {}
-    for (name, of), (working, queued, _) in counts.items():
-        if of == _BACKEND and parse_slot(name):
-            slots[name] = LiveSlot(servers.get(name, {}), working, queued + at_servers.get(name, 0), *past[name])
-    return slots
+    behind: dict[str, int] = {}
+    for (name, _), (_, queued, _) in at_servers.items():
+        if queued:
+            behind[name] = behind.get(name, 0) + queued
+    return {
+        name: LiveSlot(servers.get(name, {}), working, queued + behind.get(name, 0), ever, None if ago < 0 else ago)
+        for name, (working, queued, ever, ago) in backends.items()
+        if parse_slot(name)
+    }
+
+
+def _cell(line: str, index: int) -> int:
+    """A number of a line; -1 where nothing stands there."""
+    found = line.split(",", index + 1)
+    return int(found[index] or -1) if len(found) > index else -1
 
 
 def parse_former(text: str) -> list[int]:

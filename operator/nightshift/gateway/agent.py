@@ -8,7 +8,8 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from nightshift.gateway.files import write_atomically
 from nightshift.gateway.log_socket import serve_log
 from nightshift.gateway.models import serve_models
 from nightshift.gateway.probes import serve_probes
+from nightshift.gateway.request_log import RequestLog
 from nightshift.gateway.watchdog import watch
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ TICK_SECONDS = 1.0
 """How often HAProxy is looked at, for what it finds out by itself: engines that fail their health checks."""
 GATHER_SECONDS = 0.02
 """Changes that come so close together are applied together."""
-COMPARE_SECONDS = 10.0
+COMPARE_SECONDS = 20.0
 """How often all of HAProxy's state is compared, though nothing changed."""
 TELL_SECONDS = 5.0
 """How often the activator is told, though nothing changed: it knows by that how old the file is."""
@@ -93,11 +95,15 @@ class Agent:
     Args:
         setup: What the pod says.
         kube: The API server.
+        request_log: Is given HAProxy's lines, to keep them.
     """
 
-    def __init__(self, setup: Setup, kube: KubeClient) -> None:
+    def __init__(
+        self, setup: Setup, kube: KubeClient, request_log: Callable[[Sequence[str]], None] = lambda lines: None
+    ) -> None:
         self._setup = setup
         self._kube = kube
+        self._request_log = request_log
         self.telemetry = Telemetry()
         self.cluster = Cluster(self._wake, self._now, self.telemetry.rejected.inc, setup.gateway_pods)
         self.driver = Driver(setup.settings, self.telemetry)
@@ -124,7 +130,7 @@ class Agent:
     async def run(self) -> None:
         """Follow and drive until cancelled."""
         self.telemetry.watch(lambda: self.cluster.age_seconds, lambda: self._asked)
-        log = await serve_log(Path(self._setup.settings.path(LOG_SOCKET)), self.telemetry.requests.take)
+        log = await serve_log(Path(self._setup.settings.path(LOG_SOCKET)), self._take_log)
         models = await serve_models(Path(self._setup.settings.path(AGENT_SOCKET)), lambda: self.routes)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -134,6 +140,11 @@ class Agent:
         finally:
             await log.close()
             await models.cleanup()
+
+    def _take_log(self, lines: Sequence[str]) -> None:
+        self._request_log(lines)
+        for line in lines:
+            self.telemetry.requests.take(line)
 
     def _watches(self) -> list[Watch]:
         own = self._setup.namespace
@@ -270,12 +281,18 @@ def main() -> int:
     return asyncio.run(_run(setup_from(os.environ)))
 
 
+def _print(block: bytes) -> None:
+    sys.stdout.buffer.write(block)
+    sys.stdout.buffer.flush()
+
+
 async def _run(setup: Setup) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kube = await connect()
-    agent = Agent(setup, kube)
+    request_log = RequestLog(_print)
+    agent = Agent(setup, kube, request_log.add)
     probes = await serve_probes(
         agent.problem, agent.unready, agent.telemetry.registry, setup.probe_port, [demand_route(agent)]
     )
@@ -291,3 +308,4 @@ async def _run(setup: Setup) -> int:
             await running
         await probes.cleanup()
         await kube.close()
+        request_log.close()

@@ -1,12 +1,16 @@
 """Takes HAProxy's log lines on a UNIX socket. HAProxy waits for nobody there: it drops what is not taken."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nightshift.core.gateway.log_line import LINE_BYTES
 
-Take = Callable[[str], None]
+GATHER_SECONDS = 0.1
+"""Between two looks at what HAProxy has sent: a look at each line costs several times what counting it does."""
+FEW_BYTES = 16 * 1024
+"""A look that finds more is followed by another at once, or HAProxy's ring would run over."""
+Take = Callable[[Sequence[str]], None]
 
 
 class LogServer:
@@ -43,7 +47,7 @@ async def serve_log(socket: Path, take: Take) -> LogServer:
 
     Args:
         socket: Where.
-        take: Called with each line, without its end. It must not raise.
+        take: Called with lines, without their ends. It must not raise.
     """
     return await LogServer(take).start(socket)
 
@@ -54,24 +58,31 @@ class _Lines(asyncio.Protocol):
     def __init__(self, take: Take, connections: set[asyncio.BaseTransport]) -> None:
         self._take = take
         self._connections = connections
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note it, to end it."""
-        self._transport = transport
+        self._transport = transport if isinstance(transport, asyncio.Transport) else None
         self._connections.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         if self._transport is not None:
             self._connections.discard(self._transport)
+            self._transport = None
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is complete; a line without an end is handed on in pieces and not kept."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._take(line.decode(errors="replace"))
         if len(self._rest) > 2 * LINE_BYTES:
-            self._take(self._rest.decode(errors="replace"))
+            lines.append(self._rest)
             self._rest = b""
+        self._take([line.decode(errors="replace") for line in lines])
+        if len(data) < FEW_BYTES and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()

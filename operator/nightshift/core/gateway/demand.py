@@ -57,16 +57,24 @@ def _asked(names: list[str], live: Slots, former: Sequence[Slots] | None, before
     totals = {name: live[name].total for name in names if name in live}
     if former is None or len(slots) < len(names):
         return Asked(None, None, None, totals)
-    everywhere = [*slots, *(process[name] for process in former for name in names if name in process)]
-    queued = sum(slot.waiting for slot in everywhere)
-    in_flight = sum(max(0, slot.connections - slot.waiting) for slot in everywhere)
-    moments = [now - slot.since_last for slot in everywhere if slot.since_last is not None]
+    slots += [process[name] for process in former for name in names if name in process]
+    queued = in_flight = 0
+    moments = []
+    for slot in slots:
+        queued += slot.waiting
+        in_flight += max(0, slot.connections - slot.waiting)
+        if slot.since_last is not None:
+            moments.append(now - slot.since_last)
     if before is not None:
         moments.append(now if before.last is None else before.last)
-        came = any(totals[name] > before.totals[name] for name in totals if name in before.totals)
-        moments += [now] if came else []
-    moments += [now] if queued or in_flight else []
+    if queued or in_flight or (before is not None and _came(totals, before.totals)):
+        moments.append(now)
     return Asked(in_flight, queued, max(moments) if moments else now, totals)
+
+
+def _came(totals: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    """Whether requests came into a slot since; of one that is new nothing is known."""
+    return totals != before and any(total > before.get(name, total) for name, total in totals.items())
 
 
 def told(asked: Mapping[str, Asked], pod: str, at: datetime, now: float) -> GatewayDemand:

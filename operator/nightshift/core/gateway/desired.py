@@ -92,8 +92,9 @@ def _limited(route: Route, settings: Settings, gateways: int) -> Route:
     Worked example: of 4000 connections the queue of a route may take 1000 in each gateway pod.
     """
     most = max(1, int(settings.max_connections * settings.most_queued)) * max(1, gateways)
-    queue = route.queue.model_copy(update={"max_requests": min(route.queue.max_requests, most)})
-    return route.model_copy(update={"queue": queue})
+    if route.queue.max_requests <= most:
+        return route
+    return route.model_copy(update={"queue": route.queue.model_copy(update={"max_requests": most})})
 
 
 def _replicas(observed: Observed) -> tuple[dict[tuple[str, str], list[_Replica]], list[str]]:

@@ -35,7 +35,7 @@ def write_memory(assignment: Assignment) -> str:
         _Pool(hashed=kind.hashed, queue_seconds=kind.queue_seconds, size=size)
         for kind, size in sorted(assignment.pools.items())
     )
-    return json.dumps(_Memory(slots=slots, left=left, pools=pools).to_json(), indent=1) + "\n"
+    return json.dumps(_Memory(slots=slots, left=left, pools=pools).to_json()) + "\n"
 
 
 def read_memory(text: str) -> Assignment:

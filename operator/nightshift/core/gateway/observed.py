@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -106,6 +107,7 @@ def gateways_of(slices: Iterable[Mapping[str, Any]]) -> int:
     return max(1, len(ready))
 
 
+@lru_cache(maxsize=4096)
 def is_address(text: str) -> bool:
     """Whether HAProxy may be told this address: an IPv4 or IPv6 address that is no name and no special one."""
     try:

@@ -83,7 +83,7 @@ def _global(settings: Settings, fingerprint: str) -> list[str]:
         "# Written by Nightshift's agent; edits are lost.",
         "global",
         f"    description nightshift-{fingerprint}",
-        f"    log stdout len {LINE_BYTES} format raw local0 info",
+        f"    log stdout len {LINE_BYTES} format raw local0 notice",
         f"    log ring@observed len {LINE_BYTES} format raw local0 info",
         f"    stats socket {settings.path(RUNTIME_SOCKET)} mode 600 level admin expose-fd listeners",
         "    stats timeout 1m",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nightshift.api.route import Route
 from nightshift.api.traffic import MAX_QUEUE_SECONDS
@@ -45,6 +46,7 @@ def slot_name(kind: Kind, index: int) -> str:
     return f"be_{kind.code}_{index}"
 
 
+@lru_cache(maxsize=4096)
 def parse_slot(name: str) -> tuple[Kind, int] | None:
     """Kind and number of a slot by its name, or None for another backend."""
     found = _NAME.fullmatch(name)
