@@ -5,9 +5,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export UV_SYSTEM_CERTS := 1
 export PYTHONUNBUFFERED := 1
+# Where it is set, hundreds of processes compile the same sources anew, seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests side by side: some of them wait, for processes and time limits.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((3 * $$(nproc) / 2)))
 UV := $(BIN)/uv
 CORE_TESTS := tests/core tests/api tests/policies
 LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11
@@ -21,7 +25,7 @@ help: ## List the targets
 	@echo "[setup] Python environment in .venv"
 	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -47,15 +51,18 @@ check: venv ## Formatting, lint, types, layers
 	@$(BIN)/lint-imports
 
 .PHONY: fast
-fast: venv ## Fast tests with the coverage gate of the core; no cluster
+fast: venv ## Fast tests; no cluster
 	@$(BIN)/python -m e2e.cluster tool helm
+	@$(BIN)/pytest tests --numprocesses=auto
+
+.PHONY: coverage
+coverage: venv ## The tests of decisions once more, with the coverage gate of the core
 	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
-	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto
 
 .PHONY: test
 test: ## Everything set up, all fast tests, the stories, the engine contract
-	@$(MAKE) --no-print-directory check fast
+	@$(MAKE) --no-print-directory check fast coverage
 	@$(BIN)/python -m e2e.run --suite test
 
 .PHONY: e2e

@@ -6,6 +6,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.real_haproxy import BINARIES, OF_THE_IMAGE
+
 TOGETHER = re.compile(
     r"(tests/runtime/test_api_faults\.py)"  # one operator's process
     r"|(tests/contract/test_simulator\.py)::\w+\[(\d+\.\d+\.\d+)"  # one run of the simulator per version
@@ -40,15 +42,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-crash-point",
         action="store_true",
-        help="end the simulated process at every write of every story (minutes), not at every sixth",
+        help="end the simulated process at every write of every story (minutes), not at every twelfth",
     )
-    parser.addoption("--seeds", type=int, default=10, help="how many orders of events each simulation tries")
+    parser.addoption(
+        "--every-haproxy",
+        action="store_true",
+        help="run the gateway's tests on every HAProxy that this machine has, not on the image's alone",
+    )
+    parser.addoption("--seeds", type=int, default=6, help="how many orders of events each simulation tries")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Simulations take a `seed`."""
+    """Simulations take a `seed`, tests of the gateway a `haproxy_version`."""
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
+    if "haproxy_version" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--every-haproxy")
+        metafunc.parametrize("haproxy_version", sorted(BINARIES) if every else [OF_THE_IMAGE])
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
-"""A gateway and engines for each test, on every HAProxy that this machine has."""
+"""A gateway and engines for each test."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from tests.support.raw_engine import RawEngine
@@ -13,9 +12,9 @@ from tests.support.real_haproxy import BINARIES, Gateway
 MakeEngine = Callable[..., Awaitable[RawEngine]]
 
 
-@pytest_asyncio.fixture(params=sorted(BINARIES))
-async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
-    async with Gateway(BINARIES[request.param]) as found:
+@pytest_asyncio.fixture
+async def gateway(haproxy_version: str) -> AsyncIterator[Gateway]:
+    async with Gateway(BINARIES[haproxy_version]) as found:
         yield found
 
 

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import aiohttp
+import pytest
 
 from nightshift.api.gateway_state import parse_gateway_state
 from nightshift.core.gateway.telling import state_file
@@ -21,21 +24,25 @@ PATH = "/ml/bot/v1/chat/completions"
 CHAT = {"model": "ml/bot", "messages": [{"role": "user", "content": "hello"}]}
 
 
-async def tell(gateway: Gateway, model: Model) -> None:
-    """Bring HAProxy into the model's state, and write what the agent would write beside it."""
+async def tell(gateway: Gateway, model: Model, cap: int | None = None) -> None:
+    """Bring HAProxy into the model's state, and write what the agent would write beside it, or with another cap."""
     await gateway.settle(model)
     live = await gateway.driver.live()
     assert live is not None
+    slots = dict(live.slots)
+    for name, slot in live.slots.items() if cap is not None else ():
+        servers = {key: replace(server, cap=cap) for key, server in slot.servers.items()}
+        slots[name] = replace(slot, servers=servers)
     beside = gateway.directory / "state.new"
-    beside.write_text(state_file([model.route], gateway.assignment, live.slots, datetime.now(UTC)))
+    beside.write_text(state_file([model.route], gateway.assignment, slots, datetime.now(UTC)))
     beside.rename(gateway.directory / STATE_FILE)
 
 
-async def usable(gateway: Gateway, model: Model) -> None:
+async def usable(gateway: Gateway, model: Model, cap: int | None = None) -> None:
     """Until HAProxy's own checks have found the model's replica."""
     async with asyncio.timeout(20):
         while True:
-            await tell(gateway, model)
+            await tell(gateway, model, cap)
             state = parse_gateway_state((gateway.directory / STATE_FILE).read_bytes()).routes["ml/bot"]
             if state.usable_servers:
                 return
@@ -61,31 +68,38 @@ def order(engine: RawEngine) -> list[str]:
     return [seen.headers["x-id"] for seen in engine.seen]
 
 
-async def test_what_was_held_reaches_the_replica_in_order_when_it_is_up(gateway: Gateway, engine: MakeEngine) -> None:
+async def ask(session: aiohttp.ClientSession, name: str) -> tuple[int, str | None]:
+    async with session.post(PATH, json=CHAT, headers={"x-id": name}) as answer:
+        await answer.read()
+        return answer.status, answer.headers.get("x-nightshift-cold-start")
+
+
+@pytest.mark.parametrize(
+    ("cap", "released"),
+    [
+        pytest.param(1, 8, id="where HAProxy has several and hands on one after the other"),
+        pytest.param(8, 8, id="where several are under way at the same time, but for those"),
+    ],
+)
+async def test_what_was_held_reaches_the_replica_in_order_when_it_is_up(
+    gateway: Gateway, engine: MakeEngine, cap: int, released: int
+) -> None:
     a = await engine("a")
-    asleep, awake = Model(route(cap=8), {}), Model(route(cap=8), {"r1": [pod(a)]})
+    asleep, awake = Model(route(cap=cap), {}), Model(route(cap=cap), {"r1": [pod(a)]})
     await tell(gateway, asleep)
     async with holding(gateway) as activator, gateway.session() as session:
         names = [f"{number:02}" for number in range(30)]
-
-        async def ask(name: str) -> tuple[int, Any, str | None]:
-            async with session.post(PATH, json=CHAT, headers={"x-id": name}) as answer:
-                return (
-                    answer.status,
-                    await answer.json(content_type=None),
-                    answer.headers.get("x-nightshift-cold-start"),
-                )
-
         asking = []
         for count, name in enumerate(names, start=1):
-            asking.append(asyncio.create_task(ask(name)))
+            asking.append(asyncio.create_task(ask(session, name)))
             await until_held(activator, count)
-        await usable(gateway, awake)
-        answers = await asyncio.gather(*asking)
-        assert [(status, cold) for status, _, cold in answers] == [(200, "true")] * 30
-        assert order(a) == names
-        assert a.most_working <= 8
-        assert (await ask("later"))[2] is None, "with a replica up nothing is held"
+        await usable(gateway, awake, cap=released)
+        assert await asyncio.gather(*asking) == [(200, "true")] * 30
+        seen = order(a)
+        assert sorted(seen) == names
+        assert all(name in names[: place + cap] for place, name in enumerate(seen)), seen
+        assert a.most_working <= cap
+        assert await ask(session, "later") == (200, None), "with a replica up nothing is held"
 
 
 async def test_a_client_that_leaves_is_seen_through_haproxy_and_frees_its_place(

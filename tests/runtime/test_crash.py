@@ -36,8 +36,8 @@ TAKEOVER_SECONDS = 20.0
 CRASH_POINTS = 1500
 """At least so many: twice the writes of all stories."""
 
-FAST_STRIDE = 6
-"""The fast tests end the process at every sixth write, beginning elsewhere in each story."""
+FAST_STRIDE = 12
+"""The fast tests end the process at every twelfth write, beginning elsewhere in each story."""
 
 
 def of_simulation(story: Callable[[], Simulation], deaths: Deaths) -> Mortal:

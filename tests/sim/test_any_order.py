@@ -209,7 +209,7 @@ def plain(raw: Object, owners: Mapping[str, str]) -> Object:
     return {**rest, "metadata": metadata}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(first=specs, history=st.lists(actions, max_size=10), last=specs)
 def test_any_history_ends_in_what_the_last_spec_alone_makes(
     first: Mapping[str, Any], history: list[tuple[str, Any]], last: Mapping[str, Any]

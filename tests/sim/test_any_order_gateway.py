@@ -39,7 +39,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(first=specs, history=st.lists(actions, max_size=8), last=specs)
 def test_any_history_ends_in_the_way_that_the_last_spec_alone_makes(
     first: Mapping[str, Any], history: list[tuple[str, Any]], last: Mapping[str, Any]

