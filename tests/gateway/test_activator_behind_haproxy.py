@@ -30,9 +30,10 @@ async def tell(gateway: Gateway, model: Model, cap: int | None = None) -> None:
     live = await gateway.driver.live()
     assert live is not None
     slots = dict(live.slots)
-    for name, slot in live.slots.items() if cap is not None else ():
-        servers = {key: replace(server, cap=cap) for key, server in slot.servers.items()}
-        slots[name] = replace(slot, servers=servers)
+    if cap is not None:
+        for name, slot in live.slots.items():
+            servers = {key: replace(server, cap=cap) for key, server in slot.servers.items()}
+            slots[name] = replace(slot, servers=servers)
     beside = gateway.directory / "state.new"
     beside.write_text(state_file([model.route], gateway.assignment, slots, datetime.now(UTC)))
     beside.rename(gateway.directory / STATE_FILE)
