@@ -1,6 +1,6 @@
 """The planner in a world that acts in any order: what must hold at every step, and that it ends.
 
-`pytest tests/sim --seeds 200` tries more orders of events than the ten of every day.
+`pytest tests/sim --seeds 200` tries more orders of events than the six of every day.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Rollouts where accelerators are few or revisions fail: what serves is watched at every step.
 
-`pytest tests/sim --seeds 200` tries more orders of events than the ten of every day.
+`pytest tests/sim --seeds 200` tries more orders of events than the six of every day.
 """
 
 import random
