@@ -108,7 +108,8 @@ def least(value: float, places: int = 3) -> float:
 
     Worked example: 0.3797 is told as 0.379.
     """
-    return math.floor(value * 10**places) / 10**places
+    scale = 10.0**places
+    return math.floor(value * scale) / scale
 
 
 def most(value: float, places: int = 3) -> float:
@@ -116,7 +117,8 @@ def most(value: float, places: int = 3) -> float:
 
     Worked example: 0.2501 is told as 0.251.
     """
-    return math.ceil(value * 10**places) / 10**places
+    scale = 10.0**places
+    return math.ceil(value * scale) / scale
 
 
 def traffic_claims(runs: Sequence[Run], streams: int, missed_lines: int) -> list[Claim]:
