@@ -45,8 +45,8 @@ async def frames(proxy: Proxy, api: HttpApi, made: str, seconds: float = 1.0) ->
     url = f"{proxy.url}{EVENTS}?watch=true&resourceVersion={version}"
     timeout = aiohttp.ClientTimeout(total=None, sock_read=seconds)
     async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
-        make(api, made)
         began = time.monotonic()
+        make(api, made)
         with contextlib.suppress(TimeoutError):
             while line := await answer.content.readline():
                 found.append((time.monotonic() - began, json.loads(line)))
