@@ -111,8 +111,8 @@ def _adapter(settings: Settings) -> list[str]:
     return [
         "acl has_adapters var(txn.props),field(6,|) -m str 1",
         "acl no_adapter var(txn.special),field(1,|) -m str 0",
-        "http-request set-var(txn.model) req.body,json_query('$.model') if has_adapters",
         "http-request set-var(txn.model) var(txn.asked) if has_adapters { var(txn.asked) -m found }",
+        "http-request set-var(txn.model) req.body,json_query('$.model') if has_adapters !{ var(txn.model) -m found }",
         "http-request set-var(txn.special) "
         f"var(txn.route),concat(:,txn.model),map_str({settings.path(ADAPTERS_MAP)}) if has_adapters",
         "http-request set-var(txn.choice) var(txn.special) if has_adapters { var(txn.special) -m found } !no_adapter",
@@ -137,14 +137,10 @@ def _weigh() -> list[str]:
     for index in range(1, MAX_WEIGHTED):
         enough = f"{{ var(txn.count) -m int gt {index} }}"
         passed = f"{{ var(txn.choice),field({2 * index + 1},|),sub(txn.draw) le 0 }}"
-        lines.append(
-            f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if several {enough} {passed}"
-        )
+        lines.append(f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if {enough} {passed}")
     for index in range(MAX_WEIGHTED):
-        enough = f"{{ var(txn.count) -m int gt {index} }}"
-        lines.append(
-            f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if several {enough} !usable"
-        )
+        enough = f"{{ var(txn.count) -m int gt {max(1, index)} }}"  # with one revision there is no other
+        lines.append(f"http-request set-var(txn.slot) var(txn.choice),field({2 * index + 2},|) if {enough} !usable")
     return lines
 
 
