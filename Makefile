@@ -66,7 +66,8 @@ test: ## Everything set up, all fast tests, the stories, the engine contract
 	@$(BIN)/python -m e2e.run --suite test
 
 .PHONY: e2e
-e2e: venv ## Every story (T=NAME for one); resumes where it stopped
+e2e: venv ## The gateway's tests on every HAProxy, and every story (T=NAME for one story); resumes where it stopped
+	@$(if $(T),,$(BIN)/pytest tests/gateway --every-haproxy --numprocesses=auto)
 	@$(BIN)/python -m e2e.run --suite all $(if $(T),--story $(T))
 
 .PHONY: crash

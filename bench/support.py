@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,20 +27,32 @@ class Claim:
     claim: str
     """As a user would read it."""
     value: float
+    """As it was measured, not rounded."""
     unit: str
     bound: float
     better: Literal["lower", "higher"]
+    places: int = 3
+    """How many decimal places of it are told."""
 
     @property
     def holds(self) -> bool:
         """Whether the value is on the right side of the bound, or on it."""
         return self.value <= self.bound if self.better == "lower" else self.value >= self.bound
 
+    @property
+    def told(self) -> float:
+        """The value rounded to its worse side, so that a number that misses its bound by a hair is not told as kept.
+
+        Worked example: 0.3797, of which more is better, is told as 0.379; 0.2501, of which less is, as 0.251.
+        """
+        worse = ROUND_CEILING if self.better == "lower" else ROUND_FLOOR
+        return float(Decimal(str(self.value)).quantize(Decimal(1).scaleb(-self.places), worse))
+
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
         return {
             "claim": self.claim,
-            "value": self.value,
+            "value": self.told,
             "unit": self.unit,
             "bound": self.bound,
             "better": self.better,
@@ -130,6 +143,6 @@ def run(
     for claim in measured.claims:
         sign = "<=" if claim.better == "lower" else ">="
         holds = "holds" if claim.holds else "DOES NOT HOLD"
-        print(f"{holds:>13}: {claim.claim}: {claim.value} {claim.unit} ({sign} {claim.bound})")
+        print(f"{holds:>13}: {claim.claim}: {claim.told} {claim.unit} ({sign} {claim.bound})")
     print(f"{options.out} written", file=sys.stderr)
     return 0 if all(claim.holds for claim in measured.claims) else 1

@@ -99,7 +99,7 @@ def claims(wakes: Sequence[Mapping[str, float]]) -> list[Claim]:
         f"What the gateway adds to the time from a pod's creation to its first healthy /health, the request's own time "
         f"excluded; median of {len(wakes)}."
     )
-    return [Claim(what, round(added, 3), "s", ADDED_BOUND_SECONDS, "lower")]
+    return [Claim(what, added, "s", ADDED_BOUND_SECONDS, "lower")]
 
 
 def judged(wakes: Sequence[Mapping[str, float]]) -> Measured:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -28,6 +28,24 @@ MANY = Claim("It takes many.", 3.0, "requests/s", 5.0, "higher")
 def test_whether_a_claim_holds(value: float, better: str, holds: bool) -> None:
     claim = Claim("It is so.", value, "s", 5.0, "lower" if better == "lower" else "higher")
     assert claim.holds is holds
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "told", "holds"),
+    [
+        pytest.param(0.3797, "higher", 0.379, False, id="too little by a hair is told as too little"),
+        pytest.param(0.3801, "higher", 0.38, True, id="enough by a hair is told as the bound"),
+        pytest.param(0.3803, "lower", 0.381, False, id="too much by a hair is told as too much"),
+        pytest.param(0.29, "lower", 0.29, True, id="a number of so many places stays as it is"),
+        pytest.param(4400.0, "higher", 4400.0, True, id="a whole number stays as it is"),
+    ],
+)
+def test_rounding_makes_no_claim_hold(
+    value: float, better: Literal["lower", "higher"], told: float, holds: bool
+) -> None:
+    claim = Claim("It is so.", value, "", 0.38, better)
+    assert (claim.told, claim.holds) == (told, holds)
+    assert claim.to_json()["value"] == told
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,7 @@ class Counting:
 
     def take(self, lines: Sequence[str]) -> None:
         self.lines += lines
-        for one in lines:
-            self.telemetry.take(one)
+        self.telemetry.take(lines)
 
     async def settle(self, *models: Model) -> None:
         await self.gateway.settle(*models)
@@ -135,7 +134,7 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
         stuck.append(reader)
         await go_on.wait()
         while taken := await reader.readline():
-            counting.telemetry.take(taken.decode().rstrip("\n"))
+            counting.telemetry.take([taken.decode().rstrip("\n")])
         writer.close()
 
     server = await asyncio.start_unix_server(late, gateway.directory / LOG_SOCKET, limit=1024)
@@ -177,8 +176,7 @@ def test_series_of_a_deployment_that_is_gone_go_and_a_stranger_s_words_make_none
         {"slot": "be_l600_1"},
         {"slot": "fe_main", "route": "no/such"},
     ]
-    for given in rows:
-        counting.take(line(**given))
+    counting.take([line(**given) for given in rows])
     assert _series(counting) == {("ml", "bot", "r1")}
     counting.assign(Assignment({SlotKey("ml/new", "r9"): "be_l600_0"}))
     assert _series(counting) == set()

@@ -143,8 +143,7 @@ class Agent:
 
     def _take_log(self, lines: Sequence[str]) -> None:
         self._request_log(lines)
-        for line in lines:
-            self.telemetry.requests.take(line)
+        self.telemetry.requests.take(lines)
 
     def _watches(self) -> list[Watch]:
         own = self._setup.namespace

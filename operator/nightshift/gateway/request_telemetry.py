@@ -5,7 +5,7 @@ a slot, so there are as many as the routes make; they go with their revision.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -66,8 +66,12 @@ class RequestTelemetry(Collector):
         there = set(self._slots.values())
         self._requests = {series: found for series, found in self._requests.items() if series in there}
 
-    def take(self, line: str) -> None:
-        """Count one line; whatever stands in it, it does not raise."""
+    def take(self, lines: Iterable[str]) -> None:
+        """Count lines; whatever stands in them, it does not raise."""
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: str) -> None:
         found = parse_line(line)
         if found is None:
             dropped = parse_dropped(line)
