@@ -45,11 +45,13 @@ def test_bad_models_and_images_are_named_and_heal_in_place(world: World) -> None
     Enduring(world, (*MODELS, *IMAGES)).tell()
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_engines_that_cannot_start_are_named_and_heal_in_place(world: World) -> None:
     Enduring(world, (*ARGUMENTS, *MEMORY, *RECORDED)).tell()
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_what_cannot_fit_or_be_placed_is_named_and_heals_in_place(world: World) -> None:
     offer_gpus(world, 1)

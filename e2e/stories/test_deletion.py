@@ -100,6 +100,7 @@ def test_deletion_of_the_namespace(world: World) -> None:
     world.open()
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_deletion_of_a_pod_that_does_not_listen(world: World) -> None:
     world.given("a pod with a container that goes on when it is told to end")

@@ -138,6 +138,7 @@ def _on_gpus(world: World, *arguments: str, **spec: Any) -> Object:
     return base
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_two_replicas_without_a_spare_accelerator_are_replaced_in_place(world: World) -> None:
     offer_gpus(world, 2)
