@@ -142,7 +142,6 @@ def _slot_defaults(kind: Kind) -> list[str]:
         "    http-check expect status 200",
         "    http-request set-var(txn.waiting) queue",
         "    " + answers.QUEUE_FULL.rule("{ var(txn.props),field(4,|),sub(txn.waiting) le 0 }"),
-        "    http-request del-header x-nightshift- -m beg",
     ]
 
 

@@ -38,7 +38,7 @@ def identify(settings: Settings) -> list[str]:
         "http-request set-var(txn.route) path,field(2,/),concat(/,txn.name) if by_path",
         "http-request set-path /%[path,field(4,/,0)] if by_path",
         answers.NO_PATH.rule("!{ path_beg /v1/ }"),
-        "http-request set-var(txn.path) path",
+        "http-request set-var(txn.path) path if { var(txn.name) -m found }",
         f"http-request set-var(txn.host) req.hdr(host),field(1,:),lower,rtrim(.) if {UNROUTED}",
         f"http-request set-var(txn.route) var(txn.host),map_str({settings.path(HOSTS_MAP)}) if {UNROUTED}",
         f"http-request set-var(txn.asked) req.fhdr(x-model) if {UNROUTED} {{ req.fhdr(x-model) -m found }}",
@@ -68,6 +68,7 @@ def released() -> list[str]:
         "acl listing always_false",
         "http-request set-var(txn.path) path",
         "http-request set-var(txn.route) req.hdr(x-nightshift-released)",
+        "http-request del-header x-nightshift- -m beg",
     ]
 
 
