@@ -21,6 +21,7 @@ STORY_IMAGES = (*DEMO_IMAGES, "operator-next", "vllm-sim:0.31.0", "vllm-sim:0.32
 FORMER_ENGINE = "vllm-cpu:0.31.0"
 """The contract is checked on it too, but not by `make test`."""
 SECOND_OPINION = "llm-d-inference-sim"
+"""Likewise: it takes minutes to build, and its differences are reported without being judged."""
 NO_TESTS_RUN = 5
 """pytest's exit code where every story was passed over, or none has the name."""
 
@@ -48,15 +49,15 @@ def tell_stories(name: str | None, *, long: bool) -> int:
     return 0
 
 
-def check_contract(*, former: bool) -> int:
+def check_contract(*, whole: bool) -> int:
     """Run the engine contract in the cluster; 0 where every difference is a listed one.
 
     Args:
-        former: On the former version of vLLM too, for which `make test` has no time.
+        whole: On the former version of vLLM and a second simulator too, for which `make test` has no time.
     """
-    engines = ["--in-cluster", *(["vllm-cpu:v0.31.0"] if former else []), "vllm-cpu:v0.32.0"]
-    second = ["--llm-d", str(access().home / "bin" / SECOND_OPINION)]
-    return subprocess.run([sys.executable, "-m", "e2e.contract", *engines, *second], cwd=ROOT, check=False).returncode
+    command = [sys.executable, "-m", "e2e.contract", "--in-cluster", *(["vllm-cpu:v0.31.0"] if whole else [])]
+    command += ["vllm-cpu:v0.32.0", *(["--llm-d", str(access().home / "bin" / SECOND_OPINION)] if whole else [])]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def green_stories() -> list[dict[str, Any]]:
@@ -99,10 +100,10 @@ def main() -> int:
         contract = False
         say("skipped: the engine contract. Its engines read the tiny model from the node's disk, and KUBECONFIG names")
         say("a cluster whose nodes are not ours; `make fast` compares the simulator with what real vLLM answered.")
-    former = contract and options.suite != "test"
-    images = (STORY_IMAGES if stories else DEMO_IMAGES) + ((FORMER_ENGINE,) if former else ())
+    whole = contract and options.suite != "test"
+    images = (STORY_IMAGES if stories else DEMO_IMAGES) + ((FORMER_ENGINE,) if whole else ())
     try:
-        prepare(f"the suite {options.suite!r}", images, (SECOND_OPINION,) if contract else ())
+        prepare(f"the suite {options.suite!r}", images, (SECOND_OPINION,) if whole else ())
     except (ClusterError, StepError, KubectlError) as error:
         print(f"The setup stopped: {error}", file=sys.stderr)
         return 1
@@ -114,7 +115,7 @@ def main() -> int:
         if codes == [0] and not options.story:
             codes.append(unused_rights())
     if contract:
-        codes.append(check_contract(former=former))
+        codes.append(check_contract(whole=whole))
     say(f"suite {options.suite} took {time.monotonic() - started:.0f} s")
     failed = sum(code != 0 for code in codes)
     print(f"{len(codes) - failed} passed, {failed} failed")
