@@ -138,7 +138,7 @@ async def _hold(
     idle_mib, idle_cpu = memory_mib(pid, "VmRSS"), cpu_seconds(pid)
     await asyncio.sleep(10)
     idle_percent = 10 * (cpu_seconds(pid) - idle_cpu)
-    print(f"idle: {idle_mib} MiB, {idle_percent:.1f} % of a core; {requests} clients come")
+    print(f"idle: {idle_mib:.1f} MiB, {idle_percent:.1f} % of a core; {requests} clients come")
     before = cpu_seconds(pid)
     asking = []
     for number in range(requests):
@@ -151,20 +151,20 @@ async def _hold(
     await asyncio.sleep(seconds)
     holding_percent = 100 * (cpu_seconds(pid) - before) / seconds
     held_mib = memory_mib(pid, "VmRSS")
-    print(f"held for {seconds:.0f} s: {held_mib} MiB, {holding_percent:.1f} % of a core; a replica comes up")
+    print(f"held for {seconds:.0f} s: {held_mib:.1f} MiB, {holding_percent:.1f} % of a core; a replica comes up")
     before, began = cpu_seconds(pid), time.monotonic()
     _state(directory, 1, requests)
     answers = await asyncio.gather(*asking)
     return {
         "idle_memory_mib": idle_mib,
-        "idle_cpu_percent_of_a_core": round(idle_percent, 2),
+        "idle_cpu_percent_of_a_core": idle_percent,
         "held_memory_mib": held_mib,
-        "held_kib_per_request": round((held_mib - idle_mib) * 1024 / requests, 1),
-        "budget_kib_per_request": round((counted or 0) / 1024 / requests, 1),
-        "arrival_cpu_ms_per_request": round(1000 * arrived_cpu / requests, 2),
-        "holding_cpu_percent_of_a_core": round(holding_percent, 2),
-        "release_seconds": round(time.monotonic() - began, 3),
-        "release_cpu_ms_per_request": round(1000 * (cpu_seconds(pid) - before) / requests, 2),
+        "held_kib_per_request": (held_mib - idle_mib) * 1024 / requests,
+        "budget_kib_per_request": (counted or 0) / 1024 / requests,
+        "arrival_cpu_ms_per_request": 1000 * arrived_cpu / requests,
+        "holding_cpu_percent_of_a_core": holding_percent,
+        "release_seconds": time.monotonic() - began,
+        "release_cpu_ms_per_request": 1000 * (cpu_seconds(pid) - before) / requests,
         "answered": sum(status == 200 for status, _ in answers),
         "comments": sum(comments for _, comments in answers),
         "in_order": order == sorted(order),

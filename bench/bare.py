@@ -65,8 +65,8 @@ def measure(options: argparse.Namespace) -> Measured:
         began = time.monotonic()
         for_each(ground.administrator, range(options.resources), partial(apply_copies, objects))
         took = time.monotonic() - began
-        used = {name: round(cpu_seconds(pid) - before[name], 1) for name, pid in ground.plane.pids().items()}
-    results = {"objects": len(objects) * options.resources, "applied_seconds": round(took, 1), "cpu_seconds": used}
+        used = {name: cpu_seconds(pid) - before[name] for name, pid in ground.plane.pids().items()}
+    results = {"objects": len(objects) * options.resources, "applied_seconds": took, "cpu_seconds": used}
     return Measured({"resources": options.resources, "clients": CLIENTS, **INPUTS}, results, [])
 
 

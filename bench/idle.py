@@ -15,7 +15,7 @@ from bench.audit_log import Request, counts
 from bench.control_plane import enter
 from bench.fleet import INPUTS, Ground, create_all, keys, prepared
 from bench.operator_process import OperatorProcess, cpu_seconds, memory_mib
-from bench.reconcile import QUIET_SECONDS, RECONCILED, SERVING, is_write, of_operator, rounded, say
+from bench.reconcile import QUIET_SECONDS, RECONCILED, SERVING, is_write, of_operator, say
 from bench.support import Claim, Measured, run
 
 RESOURCES = 100
@@ -78,9 +78,9 @@ def idle(ground: Ground, operator: OperatorProcess, minutes: float) -> dict[str,
         "operator_cpu_seconds_per_minute": (cpu_seconds(operator.pid) - used) * 60 / seconds,
     }
     return {
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         **found,
-        **rounded(rates, 2),
+        **rates,
         "reconciles": round(operator.metric(RECONCILED) - reconciled),
         "serving_at_the_end": round(operator.metric(SERVING)),
         "operator_memory_mib": memory_mib(operator.pid, "VmRSS"),
@@ -90,11 +90,11 @@ def idle(ground: Ground, operator: OperatorProcess, minutes: float) -> dict[str,
 
 def claims(results: dict[str, Any], resources: int) -> list[Claim]:
     """What is promised, with what was measured; and what shows that the operator was alive and was seen."""
-    minutes = round(results["seconds"] / 60, 1)
+    minutes = results["seconds"] / 60
     said = f"with {resources} idle LLMDeployments"
-    renewals = round(results["lease_renewals"] / minutes, 1)
+    renewals = results["lease_renewals"] / minutes
     return [
-        Claim(f"Writes in {minutes:g} minutes {said}, the Lease aside.", results["writes"], "writes", 0, "lower"),
+        Claim(f"Writes in {minutes:.3g} minutes {said}, the Lease aside.", results["writes"], "writes", 0, "lower"),
         Claim(f"Renewals of the Lease {said}, in the same log.", renewals, "1/min", RENEWALS_PER_MINUTE, "higher"),
         Claim("All of them serve at the end.", results["serving_at_the_end"], "LLMDeployments", resources, "higher"),
     ]

@@ -27,7 +27,7 @@ def cpu_seconds(pid: int) -> float:
 def memory_mib(pid: int, field: str = "VmHWM") -> float:
     """Resident memory of a process: at its peak, or now with ``VmRSS``."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024, 1)
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 class OperatorProcess:

@@ -85,19 +85,14 @@ def delays(starts: dict[tuple[str, str], float], ends: dict[tuple[str, str], flo
     return [ends[key] - start for key, start in starts.items()]
 
 
-def rounded(values: dict[str, float], digits: int = 3) -> dict[str, float]:
-    """Figures as they are written down."""
-    return {name: round(value, digits) for name, value in values.items()}
-
-
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Percentiles and the largest value."""
-    return rounded(percentiles(values) | {"max": max(values)})
+    return percentiles(values) | {"max": max(values)}
 
 
 def per_resource(found: Counter[str], resources: int) -> dict[str, float]:
     """Requests for one LLMDeployment, by verb and resource, most of them first."""
-    return {name: round(count / resources, 2) for name, count in found.most_common()}
+    return {name: count / resources for name, count in found.most_common()}
 
 
 class Bench:
@@ -147,15 +142,15 @@ class Bench:
         return {
             "objects": len(objects),
             "pods": len(pods),
-            "creating_seconds": round(max(item.answered for item in created.values()) - start, 2),
-            "objects_applied_seconds": round(max(objects) - start, 2),
-            "pods_created_seconds": round(max(pods) - start, 2),
-            "all_serving_seconds": round(max(item.answered for item in own) - start, 2),
+            "creating_seconds": max(item.answered for item in created.values()) - start,
+            "objects_applied_seconds": max(objects) - start,
+            "pods_created_seconds": max(pods) - start,
+            "all_serving_seconds": max(item.answered for item in own) - start,
             "create_to_pods_requested_seconds": spread(delays(done, applied_sets(requests, user))),
-            "requests_per_resource": round(len(own) / self.resources, 2),
+            "requests_per_resource": len(own) / self.resources,
             "requests_per_resource_by_kind": per_resource(counts(own), self.resources),
             "refused_requests": sum(item.code >= 400 and item.code != 404 for item in own),
-            "cpu_seconds": rounded({name: after[name] - before[name] for name in before}, 1),
+            "cpu_seconds": {name: after[name] - before[name] for name in before},
             "operator_memory_mib": memory_mib(self.operator.pid, "VmRSS"),
         }
 
@@ -167,7 +162,7 @@ class Bench:
         time.sleep(IDLE_SECONDS)
         used = cpu_seconds(self.operator.pid) - before
         own = of_operator(self.ground.audit.read(), self.ground.user)
-        return {"seconds": IDLE_SECONDS, "operator_cpu_seconds": round(used, 2), "requests": len(own)}
+        return {"seconds": IDLE_SECONDS, "operator_cpu_seconds": used, "requests": len(own)}
 
     def change(self) -> dict[str, Any]:
         """One change after the other, while everything else serves."""
@@ -186,7 +181,7 @@ class Bench:
         return {
             "changes": len(asked),
             "acted_on_seconds": spread(delays(asked, pods_requested(requests, self.ground.user))),
-            "operator_cpu_seconds": round(used, 2),
+            "operator_cpu_seconds": used,
         }
 
     def restart(self) -> tuple[dict[str, Any], float]:
@@ -201,8 +196,8 @@ class Bench:
         used = cpu_seconds(self.operator.pid)
         own = of_operator(self._quiet(), self.ground.user)
         return {
-            "steady_seconds": round(steady, 2),
-            "operator_cpu_seconds": round(used, 2),
+            "steady_seconds": steady,
+            "operator_cpu_seconds": used,
             "requests": len(own),
             "writes": sum(map(is_write, own)),
             "operator_peak_memory_mib": memory_mib(self.operator.pid),

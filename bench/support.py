@@ -18,6 +18,8 @@ from tools.repository import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 _RESULTS_SPEC = ":(exclude)bench/results"
+_TOLD = Decimal("0.001")
+"""The last decimal place that a claim's value is told with."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,6 @@ class Claim:
     unit: str
     bound: float
     better: Literal["lower", "higher"]
-    places: int = 3
-    """How many decimal places of it are told."""
 
     @property
     def holds(self) -> bool:
@@ -46,7 +46,7 @@ class Claim:
         Worked example: 0.3797, of which more is better, is told as 0.379; 0.2501, of which less is, as 0.251.
         """
         worse = ROUND_CEILING if self.better == "lower" else ROUND_FLOOR
-        return float(Decimal(str(self.value)).quantize(Decimal(1).scaleb(-self.places), worse))
+        return float(Decimal(str(self.value)).quantize(_TOLD, worse))
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the file."""
@@ -67,7 +67,7 @@ class Measured:
     inputs: Mapping[str, Any]
     """What was measured on: sizes, settings, and what stands in for something else."""
     results: Mapping[str, Any]
-    """Everything that was measured, with units in the names."""
+    """Everything that was measured, with units in the names, not rounded: the file does that."""
     claims: Sequence[Claim]
 
 
@@ -78,6 +78,18 @@ def percentiles(values: Sequence[float], percents: Sequence[int] = (50, 95, 99))
     """
     ordered = sorted(values)
     return {f"p{percent}": ordered[math.ceil(percent * len(ordered) / 100) - 1] for percent in percents}
+
+
+def rounded(found: Any) -> Any:
+    """Numbers with a point to four digits that count, at any depth of mappings and lists; the rest as it is.
+
+    Worked example: 12345.6 is written as 12350.0, 0.00123456 as 0.001235, 12345 as 12345.
+    """
+    if isinstance(found, float):
+        return float(f"{found:.4g}")
+    if isinstance(found, Mapping):
+        return {name: rounded(value) for name, value in found.items()}
+    return [rounded(value) for value in found] if isinstance(found, list | tuple) else found
 
 
 def commit() -> str:
@@ -111,7 +123,7 @@ def report(bench: str, took_seconds: float, measured: Measured) -> dict[str, Any
         "machine": machine(),
         "took_seconds": round(took_seconds, 1),
         "inputs": dict(measured.inputs),
-        "results": dict(measured.results),
+        "results": rounded(measured.results),
         "claims": [claim.to_json() for claim in measured.claims],
     }
 

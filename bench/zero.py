@@ -113,10 +113,10 @@ def judged(wakes: Sequence[Mapping[str, float]]) -> Measured:
         "cluster": "the local cluster: one node; gateway, operator and engines on the machine's cores",
     }
     parts = {
-        part: percentiles([round(one[part], 3) for one in wakes], (50, 95)) | {"worst": round(max(values), 3)}
+        part: percentiles(values, (50, 95)) | {"worst": max(values)}
         for part, values in ((part, [one[part] for one in wakes]) for part in wakes[0])
     }
-    results = {"each": [{part: round(value, 3) for part, value in one.items()} for one in wakes], **parts}
+    results = {"each": wakes, **parts}
     return Measured(inputs, results, claims(wakes))
 
 

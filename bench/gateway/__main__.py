@@ -23,7 +23,7 @@ from bench.gateway.judging import AIOHTTP, BARE, BY_BODY, BY_PATH, DIRECT, MISSE
 from bench.gateway.load import SETTLE_SECONDS, WARM_SECONDS, Load
 from bench.gateway.ours import GATEWAY_PORT, GatewayPod
 from bench.gateway.processes import Processes, environment, raise_file_limit
-from bench.support import Measured, run
+from bench.support import Measured, rounded, run
 from nightshift.core.gateway.settings import Settings
 
 CLIENTS = 16
@@ -121,7 +121,7 @@ def traffic(options: argparse.Namespace, directory: Path) -> tuple[list[dict[str
         for number in range(options.runs):
             runs.append(once(found, options))
             for name, figures in runs[-1].items():
-                print(f"run {number + 1}, {name}: {judging.rounded(figures)}", flush=True)
+                print(f"run {number + 1}, {name}: {rounded(figures)}", flush=True)
     return runs, told
 
 
@@ -132,9 +132,9 @@ def following(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         fleet(directory, Path(short), options.haproxy, options.threads, options.deployments) as (cluster, gateway),
     ):
         figures = rest(gateway, options.rest_seconds)
-        print(f"at rest: {figures}", flush=True)
+        print(f"at rest: {rounded(figures)}", flush=True)
         figures |= follow(cluster, gateway, options.samples, options.deployments)
-        print(f"following: {figures}", flush=True)
+        print(f"following: {rounded(figures)}", flush=True)
     return figures
 
 
@@ -169,9 +169,7 @@ def measure(options: argparse.Namespace) -> Measured:
         directory = Path(name)
         runs, told = traffic(options, directory)
         agent = following(options, directory)
-    middle = {side: judging.rounded(figures) for side, figures in judging.medians(runs).items()}
-    every = [{side: judging.rounded(figures) for side, figures in one.items()} for one in runs]
-    results = {**told, "median": middle, "agent": agent, "runs": every}
+    results = {**told, "median": judging.medians(runs), "agent": agent, "runs": runs}
     claims = judging.traffic_claims(runs, options.streams, told[MISSED_LINES])
     claims += judging.agent_claims(agent, options.deployments)
     return Measured(inputs(options), results, claims)

@@ -54,10 +54,10 @@ def rest(gateway: GatewayPod, seconds: float) -> dict[str, Any]:
     passed = time.monotonic() - began
     used = {name: 100 * (sum(map(cpu_seconds, found)) - before[name]) / passed for name, found in pids.items()}
     return {
-        **{f"{name}_cpu_percent_of_a_core": round(percent, 2) for name, percent in used.items()},
+        **{f"{name}_cpu_percent_of_a_core": percent for name, percent in used.items()},
         "agent_memory_mib": memory_mib(agent, "VmRSS"),
         "agent_peak_memory_mib": memory_mib(agent),
-        "haproxy_memory_mib": round(sum(memory_mib(pid, "VmRSS") for pid in pids["haproxy"]), 1),
+        "haproxy_memory_mib": sum(memory_mib(pid, "VmRSS") for pid in pids["haproxy"]),
     }
 
 
@@ -91,8 +91,8 @@ def follow(cluster: Cluster, gateway: GatewayPod, samples: int, deployments: int
         cluster.remove_pod(new)
     return {
         "samples": samples,
-        **{f"readiness_{name}_ms": round(1000 * value, 1) for name, value in percentiles(ready).items()},
-        **{f"deletion_{name}_ms": round(1000 * value, 1) for name, value in percentiles(deleted).items()},
+        **{f"readiness_{name}_ms": 1000 * value for name, value in percentiles(ready).items()},
+        **{f"deletion_{name}_ms": 1000 * value for name, value in percentiles(deleted).items()},
         "served_after_readiness": served,
     }
 

@@ -97,11 +97,6 @@ def ratio(runs: Sequence[Run], figure: str, side: str, other: str) -> float:
     return median(run[side][figure] / run[other][figure] for run in runs)
 
 
-def rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """To four digits that count."""
-    return {name: float(f"{value:.4g}") for name, value in figures.items()}
-
-
 def traffic_claims(runs: Sequence[Run], streams: int, missed_lines: int) -> list[Claim]:
     """What is promised of the path that requests take, and of what is counted of it."""
     middle = medians(runs)

@@ -152,10 +152,6 @@ def test_claims_of_the_agent(changes: dict[str, float], holds: bool) -> None:
     assert all(claim.holds for claim in judging.agent_claims(good | changes, 200)) is holds
 
 
-def test_figures_are_kept_to_four_digits() -> None:
-    assert judging.rounded({"a": 12345.6, "b": 0.00123456}) == {"a": 12350, "b": 0.001235}
-
-
 async def test_the_engine_answers_requests_as_they_come_whole_or_in_parts() -> None:
     streams, transport = Streams(), Transport()
     engine = Connection(streams)

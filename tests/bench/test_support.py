@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bench.support import RESULTS, Claim, Measured, percentiles, report, run
+from bench.support import RESULTS, Claim, Measured, percentiles, report, rounded, run
 
 KEYS = ("bench", "commit", "machine", "took_seconds", "inputs", "results", "claims")
 CLAIM_KEYS = ("claim", "value", "unit", "bound", "better", "holds")
@@ -46,6 +46,15 @@ def test_rounding_makes_no_claim_hold(
     claim = Claim("It is so.", value, "", 0.38, better)
     assert (claim.told, claim.holds) == (told, holds)
     assert claim.to_json()["value"] == told
+
+
+def test_figures_are_kept_to_four_digits() -> None:
+    assert rounded({"a": 12345.6, "b": 0.00123456}) == {"a": 12350, "b": 0.001235}
+
+
+def test_figures_are_kept_to_four_digits_at_any_depth_and_counts_as_they_are() -> None:
+    found = {"runs": [{"p50": {"ms": 0.123456}}, (1.0,)], "requests": 12345, "failed": False, "engine": "simulator"}
+    assert rounded(found) == {**found, "runs": [{"p50": {"ms": 0.1235}}, [1.0]]}
 
 
 @pytest.mark.parametrize(
