@@ -43,6 +43,7 @@ async def _stand_ins(directory: Path, order: list[str]) -> tuple[web.ServerRunne
     """HAProxy with an engine, and an API server that agrees with everything."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # the activator waits for it, as for HAProxy's
         await request.read()
         order.append(request.headers["x-id"])
         return web.json_response({"choices": []})
