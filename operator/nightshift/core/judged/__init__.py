@@ -1,0 +1,1 @@
+"""Rollouts that judge themselves: phases, orders, steps, and who may go on."""
