@@ -60,9 +60,14 @@ coverage: venv ## The tests of decisions once more, with the coverage gate of th
 	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
 
+.PHONY: other-tests
+other-tests: venv
+	@$(BIN)/python -m e2e.cluster tool helm
+	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto
+
 .PHONY: test
 test: ## Everything set up, all fast tests, the stories, the engine contract
-	@$(MAKE) --no-print-directory check fast coverage
+	@$(MAKE) --no-print-directory check coverage other-tests
 	@$(BIN)/python -m e2e.run --suite test
 
 .PHONY: e2e
