@@ -127,7 +127,7 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
 ) -> None:
     monkeypatch.setattr("nightshift.core.gateway.render._RING_BYTES", 16384)
     stuck: list[asyncio.StreamReader] = []
-    go_on = asyncio.Event()
+    go_on, ended = asyncio.Event(), asyncio.Event()
     counting = Counting(gateway)
 
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -136,6 +136,8 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
         while taken := await reader.readline():
             counting.telemetry.take(taken)
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_unix_server(late, gateway.directory / LOG_SOCKET, limit=1024)
     await counting.settle(Model(route(), {"r1": [pod(await engine("a"))]}))
@@ -155,6 +157,8 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
     assert counting.value("log_lines_total", result="dropped") > 0
     assert counting.value("log_lines_total", result="unparsable") == 0
     server.close()
+    stuck[0].feed_eof()
+    await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_an_agent_that_comes_back_counts_on(gateway: Gateway, engine: MakeEngine) -> None:
