@@ -174,12 +174,12 @@ def _details(found: Mapping[str, list[Sample]]) -> EngineDetails:
         if reason in finished or len(finished) < _MOST_REASONS:
             finished[reason] = finished.get(reason, 0) + int(value)
     between = next((found[name] for name in INTER_TOKEN_BUCKETS if name in found), ())
-    inference = found.get(INFERENCE_SECONDS)
+    inference = [value for _, _, value in found.get(INFERENCE_SECONDS, ())]
     return EngineDetails(
         first_token=histogram(found.get(FIRST_TOKEN_BUCKET, ())),
         inter_token=histogram(between),
         finished=finished,
-        inference_seconds=sum(value for _, _, value in inference) if inference else None,
+        inference_seconds=sum(inference) if inference and min(inference) >= 0 else None,
     )
 
 
