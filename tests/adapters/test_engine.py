@@ -121,7 +121,9 @@ async def test_reads_what_real_vllm_exports(serve: Serve) -> None:
 
 
 BUCKET = 'vllm:time_to_first_token_seconds_bucket{engine="0",le="%s",model_name="%s"} %s\n'
-FIRST_TOKEN = "".join(BUCKET % row for row in (("0.001", "tiny", "0.0"), ("0.5", "tiny", "2.0"), ("+Inf", "tiny", "3.0")))
+FIRST_TOKEN = "".join(
+    BUCKET % row for row in (("0.001", "tiny", "0.0"), ("0.5", "tiny", "2.0"), ("+Inf", "tiny", "3.0"))
+)
 
 
 async def test_details_of_real_vllm_are_read_where_they_are_asked_for(serve: Serve) -> None:
@@ -145,7 +147,9 @@ async def test_details_of_real_vllm_are_read_where_they_are_asked_for(serve: Ser
         pytest.param(BUCKET % ("+Inf", "tiny", "3e+06"), (3_000_000,), id="many"),
         pytest.param(BUCKET % ("+Inf", "tiny", "3.0 1795457132"), (3,), id="with its time"),
         pytest.param(BUCKET % ("+Inf", "tiny", "three"), None, id="a count that is no number"),
-        pytest.param(BUCKET % ("+Inf", "tiny", "3") + "vllm:time_to_first_token_seconds_bucket 3\n", None, id="no bound"),
+        pytest.param(
+            BUCKET % ("+Inf", "tiny", "3") + "vllm:time_to_first_token_seconds_bucket 3\n", None, id="no bound"
+        ),
         pytest.param(BUCKET % ("1e", "tiny", "3"), None, id="a bound that is no number"),
     ],
 )

@@ -131,7 +131,10 @@ def test_details_are_read_only_where_they_are_asked_for() -> None:
         pytest.param([], "first_token", None, id="a version without a histogram"),
         pytest.param([], "inference_seconds", None, id="a version that does not count its time"),
         pytest.param(
-            buckets(OLD, ("1.0", 3), ("+Inf", 3)), "inter_token", Histogram((1.0,), (3, 0)), id="times between, before 0.10.2"
+            buckets(OLD, ("1.0", 3), ("+Inf", 3)),
+            "inter_token",
+            Histogram((1.0,), (3, 0)),
+            id="times between, before 0.10.2",
         ),
         pytest.param(
             [*buckets(OLD, ("1.0", 9), ("+Inf", 9)), *buckets(INTER, ("1.0", 3), ("+Inf", 4))],
@@ -150,7 +153,10 @@ def test_details_are_read_only_where_they_are_asked_for() -> None:
             id="requests by their reason, ranks added up",
         ),
         pytest.param(
-            [("vllm:request_inference_time_seconds_sum", RANK, 1.5)] * 2, "inference_seconds", 3.0, id="time in the batch"
+            [("vllm:request_inference_time_seconds_sum", RANK, 1.5)] * 2,
+            "inference_seconds",
+            3.0,
+            id="time in the batch",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_reconcile_hears_of_it_every_half_a_minute_and_not_more_often(comparin
         await served(town)
         times = heard(town)
         await town.for_seconds(10 * COMPARE_SECONDS)
-        between = [after - before for before, after in zip(times, times[1:], strict=False)]
+        between = [after - before for before, after in pairwise(times)]
         assert len(times) in (9, 10)
         assert all(COMPARE_SECONDS <= seconds <= COMPARE_SECONDS + 2 for seconds in between)
 
@@ -198,4 +199,3 @@ def test_a_comparison_without_a_gateway_asks_nobody() -> None:
         assert demands.gateway(KEY) is not None
 
     run(told())
-

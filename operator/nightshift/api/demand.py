@@ -26,7 +26,8 @@ class RevisionResults(StoredModel):
     left: int = Field(default=0, ge=0, description="The client went before the end.")
     cut: int = Field(default=0, ge=0, description="The answer broke off.")
     first_byte: tuple[int, ...] = Field(
-        default=(), description="Requests that ended ok by the time to their answer's headers, as buckets; not summed up."
+        default=(),
+        description="Requests that ended ok by the time to their answer's headers, as buckets; not summed up.",
     )
     total: tuple[int, ...] = Field(default=(), description="The same by the time to the end of their answer.")
 

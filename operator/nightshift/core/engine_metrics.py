@@ -26,7 +26,7 @@ CACHE_CONFIG = "vllm:cache_config_info"
 
 FINISHED = "vllm:request_success_total"
 """By finished_reason."""
-FIRST_TOKEN_BUCKET = "vllm:time_to_first_token_seconds_bucket"
+FIRST_TOKEN_BUCKET = "vllm:time_to_first_token_seconds_bucket"  # noqa: S105 - a metric
 INTER_TOKEN_BUCKETS = ("vllm:inter_token_latency_seconds_bucket", "vllm:time_per_output_token_seconds_bucket")
 """Newest first: from 0.10.2, and up to 0.11. Both are the time between two tokens."""
 INFERENCE_SECONDS = "vllm:request_inference_time_seconds_sum"

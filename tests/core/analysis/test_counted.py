@@ -114,7 +114,12 @@ def test_of_an_engine_its_present_start_counts() -> None:
     assert list(found.engines) == [start("a")]
     told = counted(found.engines[start("a")])
     sums = told.sums
-    assert (sums.generation_tokens, sums.preemptions, sums.finished, sums.inference_seconds) == (800, 9, {"stop": 6}, 30)
+    assert (sums.generation_tokens, sums.preemptions, sums.finished, sums.inference_seconds) == (
+        800,
+        9,
+        {"stop": 6},
+        30,
+    )
     assert (sums.first_token, sums.inter_token) == (Times(bounds=(0.5, 1.0), counts=(1, 2, 3)), Times())
     assert (told.at, found.synthetic) == (ago(10), 12)
     assert told.serving is not None
@@ -160,7 +165,9 @@ BUSY_AND_STILL = sight(metrics(running=2), old=0, still_since=ago(61))
         pytest.param("s", {}, False, id="it moved a moment ago"),
         pytest.param("sh", {}, True, id="one of two hangs"),
         pytest.param("s", {"bot-a": BUSY_AND_STILL}, True, id="it has requests and makes no step"),
-        pytest.param("s", {"bot-a": sight(metrics(), 0, still_since=ago(700))}, False, id="it has none and makes no step"),
+        pytest.param(
+            "s", {"bot-a": sight(metrics(), 0, still_since=ago(700))}, False, id="it has none and makes no step"
+        ),
         pytest.param("ss", {"bot-b": None}, None, id="one was never read"),
         pytest.param("sh", {"bot-a": None}, True, id="one was never read, and another hangs"),
         pytest.param("", {}, None, id="there is none"),

@@ -5,9 +5,9 @@ Variables: txn.path (as the engine sees it), txn.asked (the model's name that th
 (how many those are), txn.slot (the backend). `props` is TASK|STATE|BODY BYTES|QUEUE|AFFINITY|ADAPTERS|CHOICE, and
 CHOICE is COUNT|SLOT|CUMULATIVE PERCENT|SLOT|...; one line of one map, so that a route changes as a whole or not at all.
 
-A client that wants one revision names it in a header: txn.pin is a slash and that name. The map of routes has a line for
-each revision too, by NAMESPACE/NAME/REVISION, so that others pay for it with a look for the header and nothing else: the
-key is the route's alone where there is no pin. No route has a third part, whatever stands in a path.
+A client that wants one revision names it in a header: txn.pin is a slash and that name. The map of routes has a line
+for each revision too, by NAMESPACE/NAME/REVISION, so that others pay for it with a look for the header and one
+condition: the key is the route's alone where there is no pin. No route has a third part, whatever stands in a path.
 """
 
 from dataclasses import replace
