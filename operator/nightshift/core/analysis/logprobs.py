@@ -1,0 +1,43 @@
+"""Whether the candidate is another model, by the probabilities that it gives to first tokens.
+
+Another engine version moves them by hundredths, and so does a batch of another size; damaged weights move them by
+several. So they fail a candidate only when they are grossly off on most questions, and pass nothing by themselves.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from nightshift.core.analysis.evalues import at_most, sign_evidence
+from nightshift.core.analysis.evidence import GoldenPair
+from nightshift.core.analysis.rules import Metric, Rules
+from nightshift.core.analysis.verdict import Finding, Verdict
+
+
+def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Finding:
+    """The verdict on log-probabilities: each question counts once, by its first answer.
+
+    Worked example: 13 of 13 questions 2 nats off, with a noise of 0.02: over the bound of 0.5 each, and the evidence of
+    13 signs is 1,727. That is less than 1 / 0.0004; 14 questions have 3,264 and fail.
+    """
+    first: dict[str, GoldenPair] = {}
+    for pair in pairs:
+        if pair.logprob_distance is not None:
+            first.setdefault(pair.question, pair)
+    if not first:
+        return Finding(Metric.LOG_PROBABILITY, Verdict.INCONCLUSIVE, "log-probabilities: nothing to compare yet")
+    distances = [pair.logprob_distance or 0.0 for pair in first.values()]
+    bounds = [
+        max(rules.logprob_floor, rules.logprob_noise_ratio * (pair.stable_noise or 0.0)) for pair in first.values()
+    ]
+    gross = sum(distance > bound for distance, bound in zip(distances, bounds, strict=True))
+    says = (
+        f"log-probabilities {median(distances):.2g} nats from {stable_name}, grossly off on {gross} of {len(first)} "
+        f"questions (bound {median(bounds):.2g} nats on half of them)"
+    )
+    verdict = Verdict.INCONCLUSIVE
+    if sign_evidence(gross, len(first) - gross) >= -math.log(rules.alphas[Metric.LOG_PROBABILITY]):
+        verdict = Verdict.FAIL
+    elif at_most(gross, len(first)) <= rules.doubt:
+        verdict = Verdict.PASS
+    return Finding(Metric.LOG_PROBABILITY, verdict, says)
