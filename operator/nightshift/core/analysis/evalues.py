@@ -36,7 +36,7 @@ def sign_evidence(worse: int, better: int) -> float:
     The mean over chances t of (2 t)**worse (2 - 2 t)**better. With t fixed, each pair multiplies by its probability if
     worse is t, over one half. Exact: no distribution of the values is assumed.
 
-    Worked example: 13 of 13 worse: 1.96**13 / 5 and less from the other chances, in all 1727: enough for alpha 0.0006.
+    Worked example: 13 of 13 worse: 1.96**13 / 5 and less from the other chances, in all 1785: enough for alpha 0.0006.
     """
     return mean_evidence([worse * math.log(2 * t) + better * math.log(2 - 2 * t) for t in SIGN_CHANCES])
 
@@ -47,7 +47,7 @@ def betting_evidence(drops: Sequence[float]) -> float:
     The mean over bets b of the product of 1 + b drop. Waudby-Smith and Ramdas, "Estimating means of bounded random
     variables by betting", JRSS-B 86(1), 2024. For answers that are right or wrong it is McNemar's test by pairs.
 
-    Worked example: 13 drops of 1 and 30 of 0: 1.95**13 / 5 and less from the other bets, in all 1497.
+    Worked example: 13 drops of 1 and 30 of 0: 1.95**13 / 5 and less from the other bets, in all 1511.
     """
     return mean_evidence([sum(math.log1p(bet * drop) for drop in drops) for bet in BETS])
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nightshift.core.analysis.evalues import betting_evidence
 from nightshift.core.analysis.evidence import Arm, GoldenPair
@@ -18,16 +19,29 @@ def asked(pairs: Sequence[GoldenPair]) -> tuple[Arm, Arm]:
     )
 
 
-def scored(pairs: Sequence[GoldenPair]) -> list[tuple[int, float]]:
-    """Weight and drop of each question that both answered, by its first answer.
+@dataclass(frozen=True)
+class Answered:
+    """How much worse the candidate answers one question."""
 
-    A question that is asked again may well be answered again as before, so its later answers are no further evidence.
+    weight: int
+    first: float
+    """The stable revision's score less the candidate's, when it was first answered by both."""
+    mean: float
+    """The same, over all times that it was asked."""
+
+
+def scored(pairs: Sequence[GoldenPair]) -> list[Answered]:
+    """The questions that both answered.
+
+    A question that is asked again may well be answered again as before, so its later answers are no further evidence;
+    but they tell a wrong answer from one that is sometimes wrong.
     """
-    found: dict[str, tuple[int, float]] = {}
+    found: dict[str, tuple[int, list[float]]] = {}
     for pair in pairs:
         if pair.stable_score is not None and pair.candidate_score is not None:
-            found.setdefault(pair.question, (pair.weight, pair.stable_score - pair.candidate_score))
-    return list(found.values())
+            _, drops = found.setdefault(pair.question, (pair.weight, []))
+            drops.append(pair.stable_score - pair.candidate_score)
+    return [Answered(weight, drops[0], sum(drops) / len(drops)) for weight, drops in found.values() if weight > 0]
 
 
 def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Finding:
@@ -37,38 +51,37 @@ def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Find
     its weight's part of the largest weight.
 
     Worked example: 20 questions of weight 1, of which the stable revision has 17 right and the candidate 2 of these:
-    the drop is 0.75, the evidence that of 15 drops, 5530: enough for alpha 0.0006.
+    the drop is 0.75, the evidence that of 15 drops, 5461: enough for alpha 0.0006.
     """
-    drops = scored(pairs)
-    weights = sum(weight for weight, _ in drops)
-    if not drops or weights <= 0:
+    answered = scored(pairs)
+    if not answered:
         return Finding(Metric.GOLDEN_ANSWERS, Verdict.INCONCLUSIVE, "golden answers: none that both gave")
-    largest = max(weight for weight, _ in drops)
-    drop = sum(weight * value for weight, value in drops) / weights
-    evidence = betting_evidence([weight / largest * value for weight, value in drops])
-    worse = sum(value > 0 for _, value in drops)
+    largest = max(item.weight for item in answered)
+    drop = sum(item.weight * item.mean for item in answered) / sum(item.weight for item in answered)
+    evidence = betting_evidence([item.weight / largest * item.first for item in answered])
+    worse = sum(item.mean > 0 for item in answered)
     says = (
         f"golden answers {abs(drop) * 100:.3g} points {'below' if drop >= 0 else 'above'} {stable_name}, worse on "
-        f"{worse} of {len(drops)} questions (bound {rules.golden_drop * 100:g} points)"
+        f"{worse} of {len(answered)} questions (bound {rules.golden_drop * 100:g} points)"
     )
     verdict = Verdict.INCONCLUSIVE
     if drop > rules.golden_drop and evidence >= -math.log(rules.alphas[Metric.GOLDEN_ANSWERS]):
         verdict = Verdict.FAIL
-    elif len(drops) < rules.golden_questions:
+    elif len(answered) < rules.golden_questions:
         verdict = Verdict.PASS if drop <= 0 else Verdict.INCONCLUSIVE
-    elif drop <= rules.golden_drop and drop_at_most(drops, rules.doubt) < rules.golden_harm:
+    elif drop <= rules.golden_drop and drop_at_most(answered, rules.doubt) < rules.golden_harm:
         verdict = Verdict.PASS
     return Finding(Metric.GOLDEN_ANSWERS, verdict, says)
 
 
-def drop_at_most(drops: Sequence[tuple[int, float]], chance: float) -> float:
+def drop_at_most(answered: Sequence[Answered], chance: float) -> float:
     """The upper limit of the weighted mean drop, as if one more question of mean weight had dropped by half.
 
-    Worked example: 16 questions of weight 1 without a drop: mean 0.029, deviation 0.118, limit 0.029 + 1.645 x 0.118 /
-    sqrt(17) = 0.077.
+    Worked example: 16 questions of weight 1 without a drop: mean 0.0294, its deviation 0.0285, limit 0.0294 + 1.645 x
+    0.0285 = 0.076.
     """
-    mean_weight = sum(weight for weight, _ in drops) / len(drops)
-    together = [*((float(weight), value) for weight, value in drops), (mean_weight, 0.5)]
+    mean_weight = sum(item.weight for item in answered) / len(answered)
+    together = [*((float(item.weight), item.mean) for item in answered), (mean_weight, 0.5)]
     weights = sum(weight for weight, _ in together)
     mean = sum(weight * value for weight, value in together) / weights
     variance = sum((weight * (value - mean)) ** 2 for weight, value in together) / weights**2

@@ -66,8 +66,9 @@ def judge(evidence: Evidence, rules: Rules) -> Judgement:
     """The verdict on a candidate.
 
     Fail if any metric fails; else Error if something that must pass could not be read; else Pass if everything that
-    must pass does: errors, times to first token and between tokens, progress, and the golden answers if the user has a
-    golden set. What else is compared can only fail. What is not known neither passes nor fails.
+    must pass does: errors, times to first token and between tokens, progress, the golden answers if the user has a
+    golden set, and log-probabilities where they are told. What else is compared can only fail. What is not known
+    neither passes nor fails.
 
     Worked example: errors, times and progress pass, and the golden set was not asked yet: Inconclusive.
 
@@ -113,7 +114,10 @@ def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Fin
     else:
         if evidence.golden_expected or golden.scored(found.pairs):
             answers.append(golden.finding(found.pairs, name, rules))
-        answers.append(logprobs.finding(found.pairs, name, rules))
+        likeness = logprobs.finding(found.pairs, name, rules)
+        if likeness is not None:
+            required.add(Metric.LOG_PROBABILITY)
+            answers.append(likeness)
     stalled = progress.finding(evidence.stable, evidence.candidate, name)
     return (stalled, *answers, *traffic), frozenset(required)
 

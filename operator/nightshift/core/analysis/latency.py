@@ -17,7 +17,7 @@ TYPICAL, TAIL = 0.5, 0.95
 _CROWDED = 0.9
 """Where one wide bucket holds so much, nothing is seen of what happens inside of it."""
 _SIGN_OF_HARM = 0.2
-"""A tail whose lower limit with this chance is beyond the bound is a reason to wait."""
+"""A ratio whose lower limit with this chance is beyond the bound is a reason to wait."""
 
 NAMES = {Metric.FIRST_TOKEN: "TTFT", Metric.INTER_TOKEN: "inter-token latency"}
 
@@ -58,6 +58,7 @@ class Compared:
     tail: float
     """Ratio of the 95th percentiles."""
     typical_at_most: float
+    typical_at_least: float
     tail_at_least: float
     typical_evidence: float
     tail_evidence: float
@@ -75,41 +76,48 @@ def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
         rules: The bounds.
     """
     asked, stable_total = sum(tally.candidate), sum(tally.stable)
-    if not asked or not stable_total or _is_blind(tally, rules.latency_ratio):
+    if not asked or not stable_total or not tally.bounds or _is_blind(tally, rules.latency_ratio):
         return None
     cluster = max(1.0, asked / requests) if requests else 1.0
     dispersions = [
         dispersion(ranks, rules.dispersion * cluster, rules.dispersion_windows) for ranks in (tally.typical, tally.tail)
     ]
-    logarithms = []
-    for share, spread, chance in (
-        (TYPICAL, dispersions[0], rules.doubt),
-        (TAIL, dispersions[1], _SIGN_OF_HARM),
-    ):
-        off = deviations(chance)
-        mine = quantile_within(tally.bounds, tally.candidate, share, asked / spread, off)
-        other = quantile_within(tally.bounds, tally.stable, share, tally.stable_seen / spread, off)
-        if mine is None or other is None:
-            return None
-        (low, middle, high), (bottom, centre, top) = ([math.log(value) for value in item] for item in (mine, other))
-        ratio = middle - centre
-        logarithms.append(
-            (ratio, ratio + math.hypot(high - middle, centre - bottom), ratio - math.hypot(middle - low, top - centre))
-        )
-    (typical, typical_most, _), (tail, _, tail_least) = logarithms
+    spread, slow = dispersions
+    typical, _, at_most = _ratio(tally, TYPICAL, spread, rules.doubt)
+    _, at_least, _ = _ratio(tally, TYPICAL, spread, _SIGN_OF_HARM)
+    tail, tail_at_least, _ = _ratio(tally, TAIL, slow, _SIGN_OF_HARM)
     evidence = [
         normal_evidence(ranks.score / spread, ranks.information / spread, rules.mixture)
         for ranks, spread in zip((tally.typical, tally.tail), dispersions, strict=True)
     ]
     return Compared(
-        typical=math.exp(typical),
-        tail=math.exp(tail),
-        typical_at_most=math.exp(typical_most),
-        tail_at_least=math.exp(tail_least),
+        typical=typical,
+        tail=tail,
+        typical_at_most=at_most,
+        typical_at_least=at_least,
+        tail_at_least=tail_at_least,
         typical_evidence=evidence[0],
         tail_evidence=evidence[1],
         effective=asked / dispersions[0],
     )
+
+
+def _ratio(tally: TimesTally, share: float, spread: float, chance: float) -> tuple[float, float, float]:
+    """The ratio of two quantiles, and the limits that it exceeds and stays below with this chance of error.
+
+    The limits of the two are put together as logarithms (Zou and Donner, "Construction of confidence limits about
+    effect measures", Statistics in Medicine 27, 2008).
+    """
+    off = deviations(chance)
+    mine = quantile_within(tally.bounds, tally.candidate, share, sum(tally.candidate) / spread, off)
+    other = quantile_within(tally.bounds, tally.stable, share, tally.stable_seen / spread, off)
+    (low, middle, high), (bottom, centre, top) = ([math.log(value) for value in item] for item in (mine, other))
+    ratio, below, above = (
+        middle - centre,
+        math.hypot(middle - low, top - centre),
+        math.hypot(high - middle, centre - bottom),
+    )
+    return math.exp(ratio), math.exp(ratio - below), math.exp(ratio + above)
 
 
 def _is_blind(tally: TimesTally, ratio: float) -> bool:
@@ -150,6 +158,11 @@ def is_within(pairs: Paired, rules: Rules) -> bool:
     return at_most(pairs.beyond, pairs.count) <= rules.doubt
 
 
+def is_beyond(pairs: Paired) -> bool:
+    """Whether the median ratio is probably beyond the bound: too few pairs are below it."""
+    return at_most(pairs.count - pairs.beyond, pairs.count) <= _SIGN_OF_HARM
+
+
 def finding(
     metric: Metric, seen: Compared | None, pairs: Paired | None, *, stable_name: str, requests: int, rules: Rules
 ) -> Finding:
@@ -175,7 +188,7 @@ def finding(
         return Finding(metric, Verdict.FAIL, says("median", ratio, over))
     if seen and seen.tail > bound and seen.tail_evidence >= -math.log(slow):
         return Finding(metric, Verdict.FAIL, says("p95", seen.tail, f"{requests:,} requests"))
-    if any(found > bound for found, _, _ in parts):
+    if (seen and seen.typical_at_least > bound) or (pairs and is_beyond(pairs)):
         return Finding(metric, Verdict.INCONCLUSIVE, says("median", ratio, over))
     if seen and seen.tail_at_least > bound:
         return Finding(metric, Verdict.INCONCLUSIVE, says("p95", seen.tail, f"{requests:,} requests"))

@@ -43,15 +43,12 @@ def rise_at_most(candidate: float, asked: float, stable: float, kept: float, dev
     return candidate - stable + math.hypot(top - candidate, stable - bottom)
 
 
-def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> float | None:
-    """A quantile of times in buckets; within a bucket the logarithms are taken to be even. None of nothing.
+def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> float:
+    """A quantile of at least one time in buckets with bounds; within a bucket the logarithms are taken to be even.
 
     Worked example: 10 up to 0.1 s, 10 up to 0.4 s: the share 0.75 is halfway between them by ratio, 0.2 s.
     """
-    total = sum(counts)
-    if not bounds or total <= 0:
-        return None
-    left = min(max(share, 0.0), 1.0) * total
+    left = min(max(share, 0.0), 1.0) * sum(counts)
     for index, count in enumerate(counts):
         if count and (left <= count or index == len(counts) - 1):
             low = bounds[index - 1] if index else bounds[0] / _FIRST_BUCKET
@@ -63,11 +60,18 @@ def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> 
 
 def quantile_within(
     bounds: Sequence[float], counts: Sequence[float], share: float, effective: float, deviation: float
-) -> tuple[float, float, float] | None:
-    """A quantile between its limits: those shares that a count of effective observations cannot tell from share."""
+) -> tuple[float, float, float]:
+    """A quantile of at least one time, between its limits.
+
+    They are the quantiles of the shares that so many independent times cannot tell from this one.
+
+    Args:
+        bounds: Of the buckets.
+        counts: In them.
+        share: Of the times that are below the quantile.
+        effective: Independent times that the counts are worth.
+        deviation: Standard deviations of each limit.
+    """
     off = deviation * math.sqrt(share * (1 - share) / max(effective, 1.0))
-    found = [quantile(bounds, counts, at) for at in (share - off, share, share + off)]
-    low, middle, high = found
-    if low is None or middle is None or high is None:
-        return None
+    low, middle, high = (quantile(bounds, counts, at) for at in (share - off, share, share + off))
     return low, middle, high

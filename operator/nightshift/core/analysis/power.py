@@ -23,19 +23,21 @@ _UNSEEN_PAIRS = 60
 
 @dataclass(frozen=True)
 class Needs:
-    """What would let a judgement conclude that the candidate is good, if it is. Either suffices."""
+    """What would let a judgement conclude that the candidate is good, if it is: one or the other."""
 
     requests: int
     """Further requests of clients that the candidate answers."""
     golden_pairs: int
     """Golden questions, each asked of both; more than there are means to ask them again."""
+    only_golden: bool = False
+    """Whether clients' requests do not suffice, since answers are missing."""
 
 
 def error_requests(base: float, rules: Rules) -> int:
     """Requests of each revision with which equal failure rates are shown to be within the bound, with rules.power.
 
     The smallest n at which a candidate with more failures than the share 1 - power of equally good ones has an upper
-    limit below the bound. For none and 2 points: 133, against 150 by the rule of three for the candidate alone.
+    limit below the bound. For none and 2 points: 135, against 150 by the rule of three for the candidate alone.
 
     Args:
         base: The stable revision's share of failures.
@@ -67,7 +69,7 @@ def pairs_for_ratio(beyond: float, rules: Rules) -> int:
 def needs(evidence: Evidence, rules: Rules) -> Needs:
     """How much more would let the judgement conclude; nothing where it has.
 
-    Worked example: after 15 requests of the candidate without failures, errors need 133 of each revision, so 118 more;
+    Worked example: after 15 requests of the candidate without failures, errors need 135 of each revision, so 120 more;
     the times of 15 requests need more than that.
 
     Args:
@@ -80,6 +82,7 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
     open_metrics = {item.metric for item in judgement.findings if item.verdict is not Verdict.PASS}
     found = basis(evidence)
     requests = pairs = 0
+    only_golden = bool({Metric.GOLDEN_ANSWERS, Metric.LOG_PROBABILITY} & open_metrics)
     if Metric.ERRORS in open_metrics:
         tally = all_errors(found.tally, found.pairs, found.synthetic)
         missing = error_requests(tally.stable_failed / tally.stable if tally.stable else 0.0, rules) - tally.candidate
@@ -96,9 +99,10 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
         have = asked.count if asked else 0
         pairs = max(pairs, _at_least_some(wanted - have, have))
         requests = max(requests, _requests_for_times(found.tally.errors.candidate, metric, evidence, rules))
-    if Metric.GOLDEN_ANSWERS in open_metrics and not found.pairs:
-        pairs = max(pairs, rules.golden_questions)
-    return Needs(requests, pairs)
+    if only_golden:
+        asked_before = {pair.question for pair in found.pairs}
+        pairs = max(pairs, len(asked_before) or rules.golden_questions)
+    return Needs(requests, pairs, only_golden)
 
 
 def _requests_for_times(have: int, metric: Metric, evidence: Evidence, rules: Rules) -> int:

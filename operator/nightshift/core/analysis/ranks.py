@@ -93,15 +93,18 @@ def added(tally: RankTally, score: float, information: float) -> RankTally:
 
 
 def dispersion(tally: RankTally, expected: float, weight: float) -> float:
-    """How many times larger the variance is than that of independent requests; at least 1.
+    """How many times larger the variance may be than that of independent requests; at least 1.
 
     Requests of the same seconds wait in the same queue, so they tell less than as many independent ones. The windows
     show how much less: (squares - score**2 / information) / (windows - 1) is 1 for independent ones. It is mixed with
-    what is expected, which counts as so many windows.
+    what is expected, which counts as so many windows. Few windows show it badly, so what is used is its upper limit at
+    95 %: divided by the 5th percentile of chi square over its degrees of freedom, by Wilson and Hilferty (1931).
 
-    Worked example: 5 windows with squares 12, score 10, information 50: (12 - 2 + 2 x 4) / (4 + 4) = 2.25.
+    Worked example: 5 windows with squares 12, score 10, information 50: (12 - 2 + 2 x 4) / (4 + 4) = 2.25, and its
+    upper limit with 8 degrees of freedom 2.25 / 0.342 = 6.6.
     """
-    if not tally.information:
-        return max(1.0, expected)
-    spread = max(0.0, tally.squares - tally.score * tally.score / tally.information)
-    return max(1.0, (spread + expected * weight) / (max(0, tally.windows - 1) + weight))
+    spread = tally.squares - tally.score * tally.score / tally.information if tally.information else 0.0
+    degrees = max(0, tally.windows - 1) + weight
+    found = (max(0.0, spread) + expected * weight) / degrees
+    part = 2 / (9 * degrees)
+    return max(1.0, found / (1 - part - 1.645 * math.sqrt(part)) ** 3)
