@@ -11,7 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.analysis import counting, peers
 from bench.analysis.driver import (
@@ -48,6 +48,13 @@ ERROR_CURVE = (0.002, 0.01, 0.02, 0.03, 0.05, 0.1)
 LATENCY_CURVE = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0)
 
 Judged = Callable[[World], Outcome]
+
+
+class Peer(Protocol):
+    """Another product's judgement, with one setting."""
+
+    def roll_out(self, world: World) -> Outcome:
+        """One rollout."""
 
 
 class Cells:
@@ -110,13 +117,13 @@ def rightly(found: Mapping[str, Any]) -> float:
         for name, cells in found.items()
         for cell in cells.values()
     ]
-    return sum(shares) / len(shares)
+    return float(sum(shares) / len(shares))
 
 
-def best(cells: Cells, rollouts: int, grid: Sequence[Any]) -> Any:
+def best(cells: Cells, rollouts: int, grid: Sequence[Peer]) -> Peer:
     """The setting that decides rightly most often, over all kinds and rates, on the half for choosing."""
 
-    def worth(setting: Any) -> float:
+    def worth(setting: Peer) -> float:
         right = 0
         for kind in KINDS:
             wanted = PROMOTED if kind is IDENTICAL else ROLLED_BACK
@@ -184,7 +191,7 @@ def measure(options: argparse.Namespace) -> Measured:
     beside = table(cells, rollouts, Ours(), BESIDE, "Nightshift")
     curves = operating(cells, max(20, rollouts // 4))
     tuning, tried = Cells(choosing, SEED + 1), max(5, rollouts // 100)
-    chosen = {
+    chosen: dict[str, tuple[Peer, Peer]] = {
         "Argo Rollouts": (peers.Argo(), best(tuning, tried, peers.argo_grid(tuning.stable.percentile(0.95)))),
         "Flagger": (peers.Flagger(), best(tuning, tried, peers.flagger_grid(tuning.stable.percentile(0.99)))),
     }

@@ -88,4 +88,8 @@ def at_most(successes: int, trials: int) -> float:
     if trials > 200:
         at = (successes + 0.5 - trials / 2) / math.sqrt(trials / 4)
         return 0.5 * math.erfc(-at / math.sqrt(2))
-    return sum(math.comb(trials, count) for count in range(successes + 1)) / float(2**trials)
+    chance = total = 0.5**trials
+    for count in range(1, successes + 1):
+        chance *= (trials - count + 1) / count
+        total += chance
+    return total

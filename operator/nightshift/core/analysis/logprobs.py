@@ -26,9 +26,9 @@ def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Find
             found.setdefault(pair.question, []).append((pair.logprob_distance, pair.stable_noise or 0.0))
     if not found:
         return None
-    distances = [median(distance for distance, _ in seen) for seen in found.values()]
-    noises = [rules.logprob_noise_ratio * median(noise for _, noise in seen) for seen in found.values()]
-    bounds = [max(rules.logprob_floor, noise) for noise in noises]
+    middles = [tuple(map(median, zip(*seen, strict=True))) if len(seen) > 1 else seen[0] for seen in found.values()]
+    distances = [distance for distance, _ in middles]
+    bounds = [max(rules.logprob_floor, rules.logprob_noise_ratio * noise) for _, noise in middles]
     gross = sum(distance > bound for distance, bound in zip(distances, bounds, strict=True))
     says = (
         f"log-probabilities {median(distances):.2g} nats from {stable_name}, grossly off on {gross} of {len(found)} "

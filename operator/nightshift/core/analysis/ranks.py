@@ -18,6 +18,8 @@ TAIL_POWER = 8
 def common_bounds(*several: Sequence[float]) -> tuple[float, ...]:
     """The bounds that all have."""
     first, *others = several
+    if all(other == first for other in others):
+        return tuple(first)
     return tuple(bound for bound in first if all(bound in other for other in others))
 
 
