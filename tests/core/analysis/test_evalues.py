@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.api.comparison import ErrorTally
@@ -89,6 +89,7 @@ def test_the_evidence_of_failures_by_hand() -> None:
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
+@settings(deadline=None)
 def test_worse_signs_are_never_less_evidence(worse: int, better: int) -> None:
     assert sign_evidence(worse + 1, better) > sign_evidence(worse, better + 1)
 

@@ -4,7 +4,7 @@ import math
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.api.comparison import RankTally
@@ -58,6 +58,7 @@ def test_what_tells_nothing_has_no_information(candidate: tuple[int, int], stabl
 
 
 @given(COUNTS, COUNTS)
+@settings(deadline=None)
 def test_who_is_slower_is_told_by_the_sign(mine: list[int], other: list[int]) -> None:
     score, information = rank_score(mine, other)
     opposite, same = rank_score(other, mine)
@@ -122,6 +123,7 @@ def test_the_last_bucket_ends_at_twice_its_beginning() -> None:
 
 
 @given(COUNTS.filter(any), st.floats(0.01, 0.99), st.floats(1, 500))
+@settings(deadline=None)
 def test_a_quantile_is_between_its_limits(counts: list[int], share: float, effective: float) -> None:
     low, middle, high = quantile_within((0.1, 0.2, 0.4, 0.8), counts, share, effective, 1.645)
     assert 0 < low <= middle <= high
