@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,7 @@ def _log_at_most(successes: int, trials: int, share: float) -> float:
     return math.exp(top) * sum(math.exp(value - top) for value in logarithms)
 
 
+@cache
 def upper_bound(successes: int, trials: int, confidence: float = CONFIDENCE) -> float:
     """The one-sided upper limit of a share (Clopper and Pearson 1934).
 

@@ -200,11 +200,10 @@ def _blocks(rows: Sequence[dict[int, int]]) -> dict[int, list[int]]:
     found = {}
     for bucket in sorted({bucket for row in rows for bucket in row}):
         column = [row.get(bucket, 0) for row in rows]
-        column += column[:BLOCK]
-        running, sums = sum(column[:BLOCK]), []
+        running, sums = sum(column[index % len(rows)] for index in range(BLOCK)), []
         for index in range(len(rows)):
             sums.append(running)
-            running += column[index + BLOCK] - column[index]
+            running += column[(index + BLOCK) % len(rows)] - column[index]
         found[bucket] = sums
     return found
 

@@ -68,7 +68,7 @@ def test_peers_go_their_way_through_the_same_world() -> None:
 def test_a_rollout_ends_as_it_should(kind: Kind, rate: float) -> None:
     outcome, course = roll_out(world(kind, rate))
     assert outcome.end == (PROMOTED if kind is IDENTICAL else ROLLED_BACK)
-    assert outcome.requests > 0
+    assert outcome.requests > 0 or kind.hangs
     assert course.judged >= outcome.minutes
 
 
