@@ -117,6 +117,12 @@ def loaded(tokens: int, running: float, **changes: Any) -> Arm:
             id="slower by golden pairs, without a client",
         ),
         pytest.param(
+            against(changed(first_token=EMPTY, total=times(5, SLOWER)), changed(first_token=EMPTY, total=times(5))),
+            Metric.FIRST_TOKEN,
+            "request time median 1.6x of 0.31.0 over 5,000 requests (bound 1.3x)",
+            id="whole requests take longer, of an engine that tells no first token",
+        ),
+        pytest.param(
             evidence(
                 Arm(0, 0), Arm(0, 0), [pair(str(number), candidate_failed=number % 4 == 0) for number in range(80)]
             ),

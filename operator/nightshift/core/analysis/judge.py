@@ -132,21 +132,29 @@ def _blind(finding: Finding, reason: str) -> Finding:
 def _first_token(found: Basis, name: str, rules: Rules) -> Finding:
     """Of the engine; where it tells none, as for embeddings, the time of the whole request stands in."""
     tally = found.tally
-    times = tally.first_token if tally.first_token.stable_seen else tally.total
-    return _times(Metric.FIRST_TOKEN, latency.compared(times, 0, rules), found, name, rules)
+    if not tally.first_token.stable_seen and tally.total.stable_seen:
+        seen = latency.compared(tally.total, 0, rules)
+        return _times(Metric.FIRST_TOKEN, latency.WHOLE_NAME, seen, found.first_token_pairs, found, name, rules)
+    seen = latency.compared(tally.first_token, 0, rules)
+    return _times(Metric.FIRST_TOKEN, latency.FIRST_TOKEN_NAME, seen, found.first_token_pairs, found, name, rules)
 
 
 def _inter_token(found: Basis, name: str, rules: Rules) -> Finding:
-    times = found.tally.inter_token
-    seen = latency.compared(times, found.tally.errors.candidate, rules)
-    return _times(Metric.INTER_TOKEN, seen, found, name, rules)
+    seen = latency.compared(found.tally.inter_token, found.tally.errors.candidate, rules)
+    return _times(Metric.INTER_TOKEN, latency.INTER_TOKEN_NAME, seen, found.inter_token_pairs, found, name, rules)
 
 
-def _times(metric: Metric, seen: latency.Compared | None, found: Basis, name: str, rules: Rules) -> Finding:
-    times = found.first_token_pairs if metric is Metric.FIRST_TOKEN else found.inter_token_pairs
-    pairs = latency.paired(times, rules)
-    requests = found.tally.errors.candidate
-    finding = latency.finding(metric, seen, pairs, stable_name=name, requests=requests, rules=rules)
+def _times(
+    metric: Metric,
+    what: str,
+    seen: latency.Compared | None,
+    times: list[tuple[float | None, float | None]],
+    found: Basis,
+    name: str,
+    rules: Rules,
+) -> Finding:
+    pairs, requests = latency.paired(times, rules), found.tally.errors.candidate
+    finding = latency.finding(metric, what, seen, pairs, stable_name=name, requests=requests, rules=rules)
     more = is_asked_more(found.tally.load, rules.load_ratio, rules.busy)
     if finding.verdict is Verdict.FAIL and more:
         says = f"{finding.says}, but its replicas are asked {rules.load_ratio:g}x as often or more"

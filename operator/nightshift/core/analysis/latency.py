@@ -19,7 +19,8 @@ _CROWDED = 0.9
 _SIGN_OF_HARM = 0.2
 """A ratio whose lower limit with this chance is beyond the bound is a reason to wait."""
 
-NAMES = {Metric.FIRST_TOKEN: "TTFT", Metric.INTER_TOKEN: "inter-token latency"}
+FIRST_TOKEN_NAME, INTER_TOKEN_NAME, WHOLE_NAME = "TTFT", "inter-token latency", "request time"
+"""What sentences call the times."""
 
 
 def counted(tally: TimesTally, stable: Histogram, candidate: Histogram) -> TimesTally:
@@ -62,8 +63,6 @@ class Compared:
     tail_at_least: float
     typical_evidence: float
     tail_evidence: float
-    effective: float
-    """Independent requests of the candidate that the times are worth."""
 
 
 def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
@@ -98,7 +97,6 @@ def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
         tail_at_least=tail_at_least,
         typical_evidence=evidence[0],
         tail_evidence=evidence[1],
-        effective=asked / dispersions[0],
     )
 
 
@@ -164,14 +162,30 @@ def is_beyond(pairs: Paired) -> bool:
 
 
 def finding(
-    metric: Metric, seen: Compared | None, pairs: Paired | None, *, stable_name: str, requests: int, rules: Rules
+    metric: Metric,
+    name: str,
+    seen: Compared | None,
+    pairs: Paired | None,
+    *,
+    stable_name: str,
+    requests: int,
+    rules: Rules,
 ) -> Finding:
     """The verdict on one kind of times.
 
     Evidence of the traffic and of golden pairs is averaged, since engines count golden requests in their histograms
     too.
+
+    Args:
+        metric: Which metric they are.
+        name: What sentences call them.
+        seen: What histograms say.
+        pairs: What golden pairs say.
+        stable_name: What sentences call the stable revision.
+        requests: Of the candidate.
+        rules: The bounds.
     """
-    name, bound = NAMES[metric], rules.latency_ratio
+    bound = rules.latency_ratio
     alpha = rules.alphas[metric]
     usual, slow = alpha * (1 - rules.tail_alpha_share), alpha * rules.tail_alpha_share
     parts = [(seen.typical, seen.typical_evidence, f"{requests:,} requests")] if seen else []
