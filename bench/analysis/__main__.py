@@ -110,26 +110,35 @@ def table(cells: Cells, rollouts: int, judged: Judged, kinds: Sequence[Kind], na
     return found
 
 
-def rightly(found: Mapping[str, Any]) -> float:
-    """The mean share of right ends over the cells of a table."""
-    shares = [
-        cell[f"{(PROMOTED if name == IDENTICAL.name else ROLLED_BACK).replace(' ', '_')}_share"]
-        for name, cells in found.items()
-        for cell in cells.values()
-    ]
-    return float(sum(shares) / len(shares))
+def rightly(promoted: Sequence[float], rolled_back: Sequence[float]) -> float:
+    """How well a judgement tells good from bad: the mean of both shares that ended rightly.
+
+    Good and bad weigh the same, so that rolling everything back is worth one half, as promoting everything is.
+
+    Args:
+        promoted: Shares of identical revisions, by cell.
+        rolled_back: Shares of the others, by cell.
+    """
+    return (sum(promoted) / len(promoted) + sum(rolled_back) / len(rolled_back)) / 2
+
+
+def rightly_told(found: Mapping[str, Any]) -> float:
+    """The same of a table."""
+    promoted = [cell["promoted_share"] for cell in found[IDENTICAL.name].values()]
+    others = [cells for name, cells in found.items() if name != IDENTICAL.name]
+    return rightly(promoted, [cell["rolled_back_share"] for cells in others for cell in cells.values()])
 
 
 def best(cells: Cells, rollouts: int, grid: Sequence[Peer]) -> Peer:
-    """The setting that decides rightly most often, over all kinds and rates, on the half for choosing."""
+    """The setting that tells good from bad best, over all kinds and rates, on the half for choosing."""
+
+    def share(setting: Peer, kind: Kind, rate: float) -> float:
+        wanted = PROMOTED if kind is IDENTICAL else ROLLED_BACK
+        return sum(item.end == wanted for item in cells.run(kind, rate, rollouts, setting.roll_out)) / rollouts
 
     def worth(setting: Peer) -> float:
-        right = 0
-        for kind in KINDS:
-            wanted = PROMOTED if kind is IDENTICAL else ROLLED_BACK
-            for rate in RATES:
-                right += sum(item.end == wanted for item in cells.run(kind, rate, rollouts, setting.roll_out))
-        return right
+        promoted = [share(setting, IDENTICAL, rate) for rate in RATES]
+        return rightly(promoted, [share(setting, kind, rate) for kind in KINDS[1:] for rate in RATES])
 
     return max(grid, key=worth)
 
@@ -172,7 +181,7 @@ def claims(ours: Mapping[str, Any], milliseconds: float) -> list[Claim]:
         value = worst(ours, kind.name, "rolled_back_share_lower_95", min)
         sentence = f"Candidates with {kind.name} that are rolled back, lower 95 % limit, worst rate."
         promised.append(Claim(sentence, value, "%", 95, "higher"))
-    return [*promised, Claim("One judgement takes, on average.", milliseconds, "ms", 1.0, "lower")]
+    return [*promised, Claim("Processor time of one judgement, on average.", milliseconds, "ms", 1.0, "lower")]
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -200,13 +209,13 @@ def measure(options: argparse.Namespace) -> Measured:
         "nightshift_beside": beside,
         "nightshift_operating_characteristics": curves,
         "judgement_ms": milliseconds,
-        "nightshift_rightly_share": rightly(found),
+        "nightshift_rightly_share": rightly_told(found),
     }
     for name, (default, tuned) in chosen.items():
         for which, setting in (("defaults", default), ("best_of_grid", tuned)):
             peer = table(cells, rollouts, setting.roll_out, KINDS, f"{name}, {which}")
             key = f"{name.lower().replace(' ', '_')}_{which}"
-            results[key] = {"setting": str(setting), "rightly_share": rightly(peer), "cells": peer}
+            results[key] = {"setting": str(setting), "rightly_share": rightly_told(peer), "cells": peer}
     _plots(options.out, results)
     return Measured(_inputs(options, recording, rollouts, tried), results, claims(found, milliseconds))
 
@@ -222,7 +231,7 @@ def _plots(out: Path, results: Mapping[str, Any]) -> None:
     }
     curves = results["nightshift_operating_characteristics"]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_name(f"{out.stem}-peers.svg").write_text(bars("Rollouts that ended rightly, all cells", shares))
+    out.with_name(f"{out.stem}-peers.svg").write_text(bars("Ended rightly: mean of good ones and bad ones", shares))
     for name, title in (("errors", "Share of failed requests"), ("first_token", "TTFT, times the stable revision's")):
         lines = {
             end: [(float(at), cell[f"{end.replace(' ', '_')}_share"]) for at, cell in curves[name].items()]

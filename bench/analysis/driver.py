@@ -77,9 +77,9 @@ class Course:
         self.requests += candidate.requests
         self.collect()
         evidence = self._evidence(stable, candidate)
-        began = time.perf_counter()
+        began = time.process_time()
         judgement = judge(evidence, self.rules)
-        self.judged_seconds += time.perf_counter() - began
+        self.judged_seconds += time.process_time() - began
         self.judged += 1
         self.tally = with_window(self.tally, stable, candidate, TICK_SECONDS)
         return judgement, evidence

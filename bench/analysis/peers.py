@@ -94,7 +94,7 @@ class Flagger:
             while True:
                 seen.clear()
                 for _ in range(self.interval // TICK_SECONDS):
-                    _, arm = world.tick(weight)
+                    arm = world.candidate_tick(weight)
                     seen.append(arm)
                     requests += arm.requests
                 yield self.wrong(seen)
@@ -144,7 +144,7 @@ class Argo:
         rates, durations = list[str](), list[str]()
         for weight in self.weights:
             for _ in range(self.pause // TICK_SECONDS):
-                _, arm = world.tick(weight)
+                arm = world.candidate_tick(weight)
                 seen.append(arm)
                 requests += arm.requests
                 if len(seen) * TICK_SECONDS < self.interval:
@@ -167,7 +167,7 @@ def flagger_grid(p99: float) -> list[Flagger]:
         for threshold in (1, 3, 5, 10)
         for interval in (60, 300)
         for success in (0.99, 0.97)
-        for times in (1.2, 1.5, 2.0)
+        for times in (1.2, 1.5, 2.0, 3.0)
     ]
 
 
@@ -178,7 +178,7 @@ def argo_grid(p95: float) -> list[Argo]:
         for limit in (0, 1, 3)
         for interval in (60, 300)
         for success in (0.99, 0.97, 0.95)
-        for times in (1.15, 1.3, 1.5)
+        for times in (1.15, 1.3, 1.5, 2.0)
     ]
 
 

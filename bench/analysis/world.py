@@ -109,19 +109,27 @@ class World:
             percent: The candidate's weight.
             asked_golden: Whether golden questions are asked in this minute, which also get stuck.
         """
-        source, share = self.source, percent / 100
-        everything = poisson(self.rate * TICK_SECONDS, source)
-        mine = binomial(everything, share, source)
+        share = percent / 100
+        everything = poisson(self.rate * TICK_SECONDS, self.source)
+        mine = binomial(everything, share, self.source)
         stable = self._arm(everything - mine, BASE_ERRORS, self.shapes.stable, 1 - share)
-        answered = mine
+        return replace(stable, stalled=False), self._candidate(mine, share, asked_golden)
+
+    def candidate_tick(self, percent: int) -> Arm:
+        """A minute, for those who look at the candidate alone."""
+        share = percent / 100
+        return self._candidate(poisson(self.rate * TICK_SECONDS * share, self.source), share, asked_golden=False)
+
+    def _candidate(self, requests: int, share: float, asked_golden: bool) -> Arm:
+        answered = requests
         if self._hang < self.seconds + TICK_SECONDS:
             alive = max(0.0, self._hang - self.seconds) / TICK_SECONDS
-            answered = binomial(mine, alive, source)
-            self._sticks(mine - answered, asked_golden)
+            answered = binomial(requests, alive, self.source)
+            self._sticks(requests - answered, asked_golden)
         candidate = self._arm(answered, self.kind.errors, self.shapes.candidate, share)
         self.seconds += TICK_SECONDS
         stalled = self.seconds >= min(self._stuck + HANG_SEEN_SECONDS, self._hang + QUIET_SECONDS)
-        return replace(stable, stalled=False), replace(candidate, stalled=stalled)
+        return replace(candidate, stalled=stalled)
 
     def _sticks(self, requests: int, asked_golden: bool) -> None:
         """Note the first request that got stuck, taken to come at the end of its minute."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis import counting, peers
-from bench.analysis.__main__ import Cells, claims
+from bench.analysis.__main__ import Cells, claims, rightly_told
 from bench.analysis.driver import INCONCLUSIVE, PROMOTED, ROLLED_BACK, Outcome, roll_out
 from bench.analysis.plot import bars, curve
 from bench.analysis.shapes import (
@@ -172,6 +172,12 @@ def test_a_claim_that_does_not_hold_says_so(promoted: int, wrongly: int, found: 
     promised = claims(table(identical, bad), milliseconds=0.5)
     assert sum(not claim.holds for claim in promised) == broken
     assert not claims(table(identical, bad), milliseconds=1.5)[-1].holds
+
+
+def test_rolling_everything_back_is_worth_one_half() -> None:
+    everything = list(ends(20, ROLLED_BACK))
+    assert rightly_told(table(everything, everything)) == 0.5
+    assert rightly_told(table(list(ends(20, PROMOTED)), everything)) == 1.0
 
 
 def test_plots_are_pictures() -> None:
