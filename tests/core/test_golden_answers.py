@@ -109,7 +109,8 @@ REFUSED, FAILED = EngineAnswer(Ending.REFUSED), EngineAnswer(Ending.FAILED, firs
 
 def test_two_answers_side_by_side() -> None:
     found = pair("q", 3, RIGHT, OTHER, RIGHT, (1.0, 0.0))
-    assert found == GoldenPair("q", 3, 1.0, 0.0, False, False, 0.1, 0.2, 0.02, 0.03, pytest.approx(2.2 / 3), 0.0)
+    apart: Any = pytest.approx(2.2 / 3)
+    assert found == GoldenPair("q", 3, 1.0, 0.0, False, False, 0.1, 0.2, 0.02, 0.03, apart, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +45,7 @@ PAIR = GoldenPair("q", 3, 1.0, 0.5, False, True, 0.1, 0.2, 0.02, 0.03, 0.5, 0.0)
 EMPTY = GoldenKept(stable="r1", source="set")
 
 
-def run(pairs: list[GoldenPair | None] | None = None, **changes: Any) -> GoldenRun:
+def run(pairs: Sequence[GoldenPair | None] | None = None, **changes: Any) -> GoldenRun:
     made = [PAIR] if pairs is None else pairs
     values: dict[str, Any] = {
         "digest": "abcd",
@@ -135,7 +136,9 @@ def test_whatever_the_most_questions_hold_their_message_is_not_cut(pairs: list[G
     many = []
     for place in range(MAX_PAIRS):
         base, factor = pairs[place % len(pairs)], 1 + (seed * (place + 1) * 2654435761 % 2**32) / 2**20
-        scaled = {name: (getattr(base, name) or 0.001) * factor for name in ("stable_first_token", "stable_noise")}
+        scaled: dict[str, Any] = {
+            name: (getattr(base, name) or 0.001) * factor for name in ("stable_first_token", "stable_noise")
+        }
         many.append(GoldenPair(base.question[:50] + str(place), base.weight, base.stable_score, **scaled))
     line = to_line(run(many, of=2000, start=1850, unscored=300, ended=GoldenEnd.CANDIDATE_UNREACHABLE))
     assert len(line.encode()) <= TERMINATION_MESSAGE_LIMIT

@@ -121,7 +121,8 @@ async def test_what_one_could_not_be_asked_is_left_out() -> None:
 )
 async def test_an_engine_that_is_gone_is_not_asked_the_rest(gone: str, ended: GoldenEnd) -> None:
     table = Table()
-    found = await run(table, **{gone: lambda _: GONE})
+    sides: dict[str, Any] = {gone: lambda _: GONE}
+    found = await run(table, **sides)
     assert (found.ended, found.answers) == (ended, {})
     assert len(table.log) == 6
 
@@ -139,7 +140,7 @@ async def test_when_the_time_is_spent_what_was_answered_counts() -> None:
             return await super().ask(*arguments, **more)
 
     table = Table()
-    manner = Manner(seed="s", salt="x", total_seconds=0.05)
+    manner = Manner(seed="s", salt="x", total_seconds=0.5)
     found = await ask_all(QUESTIONS, Stuck("s", table), Fake("c", table), manner)
     assert found.ended is GoldenEnd.TIME_SPENT
     assert 0 < len(found.answers) < 20

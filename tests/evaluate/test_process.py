@@ -160,12 +160,12 @@ async def test_the_built_in_set_needs_no_file(bench: Bench) -> None:
 
 
 async def test_a_hanging_candidate_fails_its_questions_in_time(bench: Bench) -> None:
-    bench.write(*(capital(country) for country in COUNTRIES[:2]))
+    bench.write(capital(COUNTRIES[0]))
     stable, candidate = port(await bench.engine()), port(await bench.engine(Faults(hang=True)))
-    ended = await bench.ask(stable, candidate, "--question-seconds", "0.5")
-    assert [(pair.candidate_failed, pair.candidate_score) for pair in ended.pairs] == [(True, None)] * 2
-    assert [(pair.stable_failed, pair.stable_score) for pair in ended.pairs] == [(False, 1.0)] * 2
-    assert "no whole answer within 0.5 s" in ended.output
+    ended = await bench.ask(stable, candidate, "--question-seconds", "3")
+    assert [(pair.candidate_failed, pair.candidate_score) for pair in ended.pairs] == [(True, None)]
+    assert [(pair.stable_failed, pair.stable_score) for pair in ended.pairs] == [(False, 1.0)]
+    assert "no whole answer within 3 s" in ended.output
 
 
 async def test_a_candidate_that_is_not_there_is_told_and_not_judged(bench: Bench) -> None:
