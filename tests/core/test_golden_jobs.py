@@ -9,12 +9,13 @@ import yaml
 
 from nightshift.api import names
 from nightshift.api.evaluation import GoldenSetRef
+from nightshift.api.fetch import TERMINATION_MESSAGE_LIMIT
 from nightshift.api.golden_run import GoldenFailed, GoldenReason, GoldenRun, parse_kept, to_line
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.golden.builtin import builtin_set
-from nightshift.core.golden.jobs import Asking, ask, golden_complete, golden_of, job_name, over
-from nightshift.core.golden.outcome import Due, packed
+from nightshift.core.golden.jobs import Asking, Pairing, ask, golden_complete, golden_of, job_name, over
+from nightshift.core.golden.outcome import MOST_RUNS, Due, packed
 from nightshift.core.observed import JobFacts, Observed, PodFacts
 from nightshift.core.revisions import Revision
 from tests.core.test_manifests_golden import GOLDEN, PlainDumper
@@ -23,6 +24,7 @@ from tests.support.golden import assert_golden
 
 OWNER = deployment()
 STABLE = revision(number=1)
+OLDER = revision(model_spec(engine={"version": "0.31.0"}), number=1)
 CANDIDATE = revision(model_spec(engine={"version": "0.33.0"}), number=2)
 MAP = GoldenSetRef(name="golden")
 CLAIM = GoldenSetRef(kind="PersistentVolumeClaim", name="sets", key="support/golden.jsonl")
@@ -41,7 +43,7 @@ REPLICAS = (
 
 
 def name_of(start: int = 0, number: int = 0, reference: GoldenSetRef | None = MAP) -> str:
-    return job_name("bot", CANDIDATE, STABLE, reference, Due(number, start))
+    return job_name("bot", Pairing(CANDIDATE, STABLE, reference), Due(number, start))
 
 
 def run(start: int = 0, of: int = 2, count: int = 2, **changes: Any) -> GoldenRun:
@@ -75,7 +77,8 @@ def asked(
     observed: Observed, candidate: Revision = CANDIDATE, reference: GoldenSetRef | None = MAP, **more: Any
 ) -> Asking:
     now = more.pop("now", NOW)
-    return ask(OWNER, candidate, STABLE, observed, config(), now, reference=reference, **more)
+    pairing = Pairing(candidate, STABLE, reference, more.pop("since", None))
+    return ask(OWNER, pairing, observed, config(), now, **more)
 
 
 def noted(note: str | None) -> Revision:
@@ -134,8 +137,8 @@ def test_once_all_was_asked_the_jobs_go_and_the_pairs_are_there() -> None:
     found = asked(seen(name_of()), candidate)
     assert found.done
     assert deleted(found) == [name_of()]
-    assert golden_complete(candidate, STABLE.hash, MAP)
-    fact = golden_of(candidate, STABLE.hash, MAP)
+    assert golden_complete(Pairing(candidate, STABLE, MAP))
+    fact = golden_of(Pairing(candidate, STABLE, MAP))
     assert isinstance(fact, Known)
     assert [(item.question, item.stable_score, item.candidate_score) for item in fact.value] == [
         ("q0", 1.0, 0.0),
@@ -153,25 +156,25 @@ def test_a_further_round_asks_another_replica() -> None:
 
 
 def test_until_something_is_told_nothing_is_known() -> None:
-    assert golden_of(CANDIDATE, STABLE.hash, MAP) == Unknown("No golden question was asked of both revisions yet.")
-    assert not golden_complete(CANDIDATE, STABLE.hash, MAP)
+    assert golden_of(Pairing(CANDIDATE, STABLE, MAP)) == Unknown("No golden question was asked of both revisions yet.")
+    assert not golden_complete(Pairing(CANDIDATE, STABLE, MAP))
 
 
 @pytest.mark.parametrize(
     ("stable", "reference"),
     [
-        pytest.param("other", MAP, id="beside another revision"),
-        pytest.param(STABLE.hash, GoldenSetRef(name="other"), id="questions of another set"),
-        pytest.param(STABLE.hash, None, id="the built-in questions"),
+        pytest.param(OLDER, MAP, id="beside another revision"),
+        pytest.param(STABLE, GoldenSetRef(name="other"), id="questions of another set"),
+        pytest.param(STABLE, None, id="the built-in questions"),
     ],
 )
-def test_what_was_kept_says_nothing_of_other_comparisons(stable: str, reference: GoldenSetRef | None) -> None:
+def test_what_was_kept_says_nothing_of_other_comparisons(stable: Revision, reference: GoldenSetRef | None) -> None:
     candidate = noted(asked(seen(name_of(), told=to_line(run()), succeeded=True)).note)
-    assert isinstance(golden_of(candidate, stable, reference), Unknown)
+    assert isinstance(golden_of(Pairing(candidate, stable, reference)), Unknown)
 
 
 def test_an_annotation_that_cannot_be_read_counts_as_not_there() -> None:
-    assert isinstance(golden_of(noted("{"), STABLE.hash, MAP), Unknown)
+    assert isinstance(golden_of(Pairing(noted("{"), STABLE, MAP)), Unknown)
     assert asked(seen(), noted("{")).plan.apply != ()
 
 
@@ -240,11 +243,49 @@ def test_a_set_that_became_shorter_is_asked_anew() -> None:
 
 
 def test_names_tell_comparisons_apart_and_fit() -> None:
-    other = job_name("bot", STABLE, CANDIDATE, MAP, Due(0, 0))
-    assert (
-        len({name_of(), name_of(150), name_of(number=1), name_of(reference=CLAIM), name_of(reference=None), other}) == 6
-    )
-    assert len(job_name("b" * names.MAX_NAME_LENGTH, CANDIDATE, STABLE, MAP, Due(0, 0))) <= 63
+    swapped = job_name("bot", Pairing(STABLE, CANDIDATE, MAP), Due(0, 0))
+    later = job_name("bot", Pairing(CANDIDATE, STABLE, MAP, NOW), Due(0, 0))
+    found = [name_of(), name_of(150), name_of(number=1), name_of(reference=CLAIM), name_of(reference=None)]
+    assert len({*found, swapped, later}) == 7
+    assert len(job_name("b" * names.MAX_NAME_LENGTH, Pairing(CANDIDATE, STABLE, MAP), Due(0, 0))) <= 63
+
+
+def test_a_further_try_of_the_same_revision_asks_anew() -> None:
+    candidate = noted(asked(seen(name_of(), told=to_line(run()), succeeded=True)).note)
+    begun, later = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, begun)), Known)
+    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, later)), Unknown)
+    assert asked(seen(), candidate, since=begun).done
+    found = asked(seen(name_of()), candidate, since=later)
+    assert len(found.plan.apply) == 1
+    assert deleted(found) == [name_of()]
+
+
+def test_the_largest_set_is_asked_by_fourteen_jobs_and_what_is_kept_fits_an_annotation() -> None:
+    candidate, jobs = CANDIDATE, 0
+    while not (decided := asked(seen(), candidate)).done:
+        (apply,) = decided.plan.apply
+        name, jobs = apply.manifest["metadata"]["name"], jobs + 1
+        arguments = apply.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+        start = int(arguments[arguments.index("--start") + 1])
+        told = to_line(run(start, of=2000, count=min(150, 2000 - start)))
+        note = asked(seen(name, told=told, succeeded=True), candidate).note
+        candidate = noted(note)
+    assert jobs == 14
+    fact = golden_of(Pairing(candidate, STABLE, MAP))
+    assert isinstance(fact, Known)
+    assert [pair.question for pair in fact.value] == [f"q{place}" for place in range(2000)]
+    assert MOST_RUNS * TERMINATION_MESSAGE_LIMIT < 128 * 1024, "half of what an object's annotations may take"
+
+
+def test_a_job_whose_claim_is_not_there_says_so_while_it_waits() -> None:
+    missing = 'persistentvolumeclaim "sets" not found'
+    observed = seen(name_of(reference=CLAIM))
+    *others, worker = observed.pods
+    waiting = replace(worker, unschedulable=missing, containers=())
+    found = asked(replace(observed, pods=(*others, waiting)), reference=CLAIM)
+    assert found.plan.blocker is not None
+    assert "sets" in found.plan.blocker.message
 
 
 def test_the_built_in_set_is_named_by_its_content() -> None:
@@ -252,6 +293,22 @@ def test_the_built_in_set_is_named_by_its_content() -> None:
     (apply,) = found.plan.apply
     assert apply.manifest["metadata"]["annotations"] == {names.ANNOTATION_GOLDEN: f"builtin {builtin_set().digest}"}
     assert "--set" not in apply.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked_for"),
+    [
+        pytest.param([], "5", id="nothing is said"),
+        pytest.param(["--max-logprobs=2"], "2", id="it gives two"),
+        pytest.param(["--max_logprobs", "0"], "0", id="it gives none"),
+        pytest.param(["--max-logprobs=-1"], "5", id="it gives all"),
+    ],
+)
+def test_an_engine_is_asked_for_no_more_log_probabilities_than_it_gives(arguments: list[str], asked_for: str) -> None:
+    candidate = revision(model_spec(engine={"version": "0.33.0", "args": arguments}), number=2)
+    (apply,) = asked(seen(pods=(*REPLICAS[:2], replica(candidate, "a", "10.0.0.3"))), candidate).plan.apply
+    given = apply.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert given[given.index("--logprobs") + 1] == asked_for
 
 
 def test_an_address_of_version_six_stands_in_brackets() -> None:

@@ -6,6 +6,7 @@ twice. Nothing is claimed of what was not asked.
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
@@ -20,13 +21,15 @@ from nightshift.core.causes import job_cause
 from nightshift.core.children import Manifest, plain_job
 from nightshift.core.facts import Fact
 from nightshift.core.fetch_jobs import RETRY_SECONDS, dropped, retry_job
+from nightshift.core.fit.settings import flag_value
 from nightshift.core.golden.builtin import builtin_set
 from nightshift.core.golden.outcome import Due, all_pairs, complete, due, with_run
 from nightshift.core.golden.packing import MAX_PAIRS
-from nightshift.core.observed import JobFacts, Observed, PodFacts
+from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Apply, Plan
 from nightshift.core.pod import RESTRICTED_CONTAINER, served_names
 from nightshift.core.revisions import Revision
+from nightshift.core.times import written
 
 QUESTION_SECONDS = 120
 """One answer is given up after so long, and counts as failed."""
@@ -37,6 +40,9 @@ DEADLINE_SECONDS = ASKING_SECONDS + 300
 
 POLL_SECONDS = 30.0
 """Watches tell of pods and Jobs; so often it is looked whether something is due besides."""
+
+LOGPROBS = 5
+"""Of so many of the likeliest first tokens the log-probability is compared."""
 
 SET_DIRECTORY = "/golden"
 _FILE = "golden.jsonl"
@@ -53,75 +59,85 @@ class Asking:
     """Nothing is left to ask."""
 
 
-def source_name(reference: GoldenSetRef | None) -> str:
-    """Names the set that is to be asked, as far as the operator knows it: it may not read ConfigMaps of users."""
-    if reference is None:
-        return f"builtin {builtin_set().digest}"
-    return canonical_json(reference.to_json())
+@dataclass(frozen=True)
+class Pairing:
+    """Two revisions that are asked the same questions."""
+
+    candidate: Revision
+    """The one that is judged; what came of it is kept on it."""
+    stable: Revision
+    """The one that serves."""
+    reference: GoldenSetRef | None = None
+    """The user's set; None: the built-in one."""
+    since: datetime | None = None
+    """When the rollout began: what was told before is of an earlier try, and does not count."""
+
+    @property
+    def source(self) -> str:
+        """Names the set, as far as the operator knows it: it may not read ConfigMaps of users."""
+        return _builtin_name() if self.reference is None else canonical_json(self.reference.to_json())
 
 
-def kept_of(candidate: Revision, stable: str, reference: GoldenSetRef | None) -> GoldenKept:
+@cache
+def _builtin_name() -> str:
+    return f"builtin {builtin_set().digest}"
+
+
+def kept_of(pairing: Pairing) -> GoldenKept:
     """What is kept of a candidate; nothing where another revision or set stood beside it then."""
-    annotations = candidate.manifest["metadata"].get("annotations") or {}
-    empty = GoldenKept(stable=stable, source=source_name(reference))
+    annotations = pairing.candidate.manifest["metadata"].get("annotations") or {}
+    empty = GoldenKept(stable=pairing.stable.hash, source=pairing.source)
     found = read_kept(annotations.get(names.ANNOTATION_GOLDEN))
-    same = found is not None and (found.stable, found.source) == (empty.stable, empty.source)
-    return found if found is not None and same else empty
+    if found is None or (found.stable, found.source) != (empty.stable, empty.source):
+        return empty
+    since = pairing.since
+    runs = tuple(item for item in found.runs if since is None or item.run.at >= since)
+    return found.model_copy(update={"runs": runs})
 
 
-def golden_of(candidate: Revision, stable: str, reference: GoldenSetRef | None) -> Fact[tuple[GoldenPair, ...]]:
-    """The golden pairs of a candidate so far; Unknown until some are told.
-
-    Args:
-        candidate: The revision that is judged.
-        stable: Hash of the one that serves.
-        reference: The user's set; None: the built-in one.
-    """
-    return all_pairs(kept_of(candidate, stable, reference))
+def golden_of(pairing: Pairing) -> Fact[tuple[GoldenPair, ...]]:
+    """The golden pairs of a candidate so far; Unknown until some are told."""
+    return all_pairs(kept_of(pairing))
 
 
-def golden_complete(candidate: Revision, stable: str, reference: GoldenSetRef | None) -> bool:
+def golden_complete(pairing: Pairing) -> bool:
     """Whether every question of the set was put to both revisions once, or could not be."""
-    return complete(kept_of(candidate, stable, reference))
+    return complete(kept_of(pairing))
 
 
 def ask(
     deployment: LLMDeployment,
-    candidate: Revision,
-    stable: Revision,
+    pairing: Pairing,
     observed: Observed,
     config: OperatorConfig,
     now: datetime,
     *,
-    reference: GoldenSetRef | None = None,
     rounds: int = 1,
 ) -> Asking:
     """Decide which Job asks now, and what is kept of the one before.
 
     Args:
         deployment: The deployment.
-        candidate: The revision that is judged.
-        stable: The one that serves.
+        pairing: Who is asked what.
         observed: Jobs, and pods of both revisions.
         config: Image of the Job.
         now: The present moment.
-        reference: The user's set; None: the built-in one.
         rounds: How often the whole set is to be asked, where there is too little traffic to judge by.
     """
-    kept = kept_of(candidate, stable.hash, reference)
+    kept = kept_of(pairing)
     jobs = tuple(job for job in observed.jobs if job.component == names.COMPONENT_EVALUATION)
     wanted = due(kept, rounds)
     if wanted is None:
         return Asking(Plan(delete=dropped(observed, jobs)), done=True)
-    name = job_name(deployment.name, candidate, stable, reference, wanted)
+    name = job_name(deployment.name, pairing, wanted)
     others = dropped(observed, (job for job in jobs if job.name != name))
     job = next((job for job in jobs if job.name == name), None)
     if job is None:
-        manifest = _manifest(deployment, candidate, stable, observed, config, reference, wanted)
+        manifest = _manifest(deployment, pairing, observed, config, wanted)
         if manifest is None:
             note = "Golden questions wait until both revisions have a ready replica."
             return Asking(Plan(delete=others, requeue_after=POLL_SECONDS, notes=(note,)))
-        reason = f"Asking golden questions from number {wanted.start + 1} on of revision {candidate.hash}."
+        reason = f"Asking golden questions from number {wanted.start + 1} on of revision {pairing.candidate.hash}."
         return Asking(Plan(apply=(Apply(manifest, reason, create=True),), delete=others, notes=(reason,)))
     outcome = _outcome(observed, name)
     if isinstance(outcome, GoldenRun) and outcome.start == wanted.start:
@@ -134,13 +150,9 @@ def ask(
         cause = _cause(outcome, observed, name)
         again = retry_job(observed, name, job.finished_at, now)
         return Asking(Plan(delete=(*others, *again), requeue_after=RETRY_SECONDS / 2, blocker=cause))
-    return _waiting(job, observed, others_plan=Plan(delete=others))
-
-
-def _waiting(job: JobFacts, observed: Observed, others_plan: Plan) -> Asking:
-    note = f"Job {job.name} asks golden questions of both revisions."
-    cause = job_cause(observed, job.name)
-    return Asking(Plan(delete=others_plan.delete, requeue_after=POLL_SECONDS, notes=(note,), blocker=cause))
+    note = f"Job {name} asks golden questions of both revisions."
+    waiting = job_cause(observed, name)
+    return Asking(Plan(delete=others, requeue_after=POLL_SECONDS, notes=(note,), blocker=waiting))
 
 
 def over(observed: Observed) -> Plan:
@@ -171,30 +183,22 @@ def _cause(outcome: GoldenOutcome | None, observed: Observed, job: str) -> Cause
     )
 
 
-def job_name(
-    deployment: str, candidate: Revision, stable: Revision, reference: GoldenSetRef | None, wanted: Due
-) -> str:
-    """Name of a Job: the same question put to the same revisions has the same, whatever pods they have."""
-    identity = [candidate.hash, stable.hash, source_name(reference), wanted.round, wanted.start]
+def job_name(deployment: str, pairing: Pairing, wanted: Due) -> str:
+    """Name of a Job: the same questions put to the same revisions have the same, whatever pods they have."""
+    since = written(pairing.since)
+    identity = [pairing.candidate.hash, pairing.stable.hash, pairing.source, since, wanted.round, wanted.start]
     return names.evaluation_job_name(deployment, short_hash(identity, 8))
 
 
 def _manifest(
-    deployment: LLMDeployment,
-    candidate: Revision,
-    stable: Revision,
-    observed: Observed,
-    config: OperatorConfig,
-    reference: GoldenSetRef | None,
-    wanted: Due,
+    deployment: LLMDeployment, pairing: Pairing, observed: Observed, config: OperatorConfig, wanted: Due
 ) -> Manifest | None:
-    ones, others = _replicas(observed, stable), _replicas(observed, candidate)
+    ones, others = _replicas(observed, pairing.stable), _replicas(observed, pairing.candidate)
     if not ones or not others:
         return None
     # Rounds ask other replicas, so that one bad node does not speak for a revision.
     pods = ones[wanted.round % len(ones)], others[wanted.round % len(others)]
-    name = job_name(deployment.name, candidate, stable, reference, wanted)
-    return evaluation_job(deployment, name, (stable, pods[0]), (candidate, pods[1]), config, reference, wanted.start)
+    return evaluation_job(deployment, pairing, pods, config, wanted)
 
 
 def _replicas(observed: Observed, revision: Revision) -> list[PodFacts]:
@@ -203,29 +207,23 @@ def _replicas(observed: Observed, revision: Revision) -> list[PodFacts]:
 
 
 def evaluation_job(
-    owner: LLMDeployment,
-    name: str,
-    stable: tuple[Revision, PodFacts],
-    candidate: tuple[Revision, PodFacts],
-    config: OperatorConfig,
-    reference: GoldenSetRef | None,
-    start: int,
+    owner: LLMDeployment, pairing: Pairing, pods: tuple[PodFacts, PodFacts], config: OperatorConfig, wanted: Due
 ) -> Manifest:
     """A Job that asks one replica of each revision up to 150 questions; it is tried again by another Job, not by pods.
 
     Args:
         owner: The deployment.
-        name: Of the Job; it seeds the order of the questions too.
-        stable: The revision that serves, and its replica.
-        candidate: The one that is judged, and its replica.
+        pairing: Who is asked what.
+        pods: A replica of the stable revision, and one of the candidate.
         config: Image.
-        reference: The user's set; None: the built-in one.
-        start: Place of the first question in the set.
+        wanted: Which questions of the set. The Job's name seeds their order.
     """
+    name, reference = job_name(owner.name, pairing, wanted), pairing.reference
     arguments = [
-        *_side("stable", owner, *stable),
-        *_side("candidate", owner, *candidate),
-        *("--start", str(start), "--count", str(MAX_PAIRS), "--seed", name),
+        *_side("stable", owner, pairing.stable, pods[0]),
+        *_side("candidate", owner, pairing.candidate, pods[1]),
+        *("--start", str(wanted.start), "--count", str(MAX_PAIRS), "--seed", name),
+        *("--logprobs", str(_logprobs(pairing))),
         *("--question-seconds", str(QUESTION_SECONDS), "--total-seconds", str(ASKING_SECONDS)),
     ]
     volumes, mounts = [], []
@@ -234,14 +232,21 @@ def evaluation_job(
         where = f"{reference.kind} {reference.name}, {reference.key}"
         arguments += ["--set", f"{SET_DIRECTORY}/{file}", "--source", where]
         volumes, mounts = [_volume(reference)], [{"name": "golden", "mountPath": SET_DIRECTORY, "readOnly": True}]
-    secrets = candidate[0].record.pod_template["spec"].get("imagePullSecrets")
+    secrets = pairing.candidate.record.pod_template["spec"].get("imagePullSecrets")
     placement = {"imagePullSecrets": secrets} if secrets else {}
     container = _container(config, arguments, mounts)
-    annotations = {names.ANNOTATION_GOLDEN: source_name(reference)}
+    annotations = {names.ANNOTATION_GOLDEN: pairing.source}
     job = plain_job(owner, names.COMPONENT_EVALUATION, container, volumes, annotations, placement)
     job["metadata"]["name"] = name
     job["spec"] |= {"backoffLimit": 0, "activeDeadlineSeconds": DEADLINE_SECONDS}
     return job
+
+
+def _logprobs(pairing: Pairing) -> int:
+    """Of how many tokens log-probabilities are asked: an engine refuses a question that asks for more than it gives."""
+    revisions = (pairing.candidate, pairing.stable)
+    told = [flag_value(revision.spec.engine.args, "--max-logprobs") for revision in revisions]
+    return min([LOGPROBS, *(int(text) for text in told if text is not None and text.isdecimal())])
 
 
 def _side(side: str, owner: LLMDeployment, revision: Revision, pod: PodFacts) -> list[str]:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nightshift.core.analysis.evidence import GoldenPair
 
@@ -68,6 +69,7 @@ def pack(pairs: Sequence[GoldenPair | None], *, with_ids: bool = True) -> str:
     return base64.b85encode(zlib.compress(raw, 9)).decode()
 
 
+@lru_cache(maxsize=64)
 def unpack(text: str, start: int = 0) -> Unpacked | None:
     """What was packed; None where the text is damaged, or of another version.
 
