@@ -251,14 +251,22 @@ def test_names_tell_comparisons_apart_and_fit() -> None:
 
 
 def test_a_further_try_of_the_same_revision_asks_anew() -> None:
-    candidate = noted(asked(seen(name_of(), told=to_line(run()), succeeded=True)).note)
-    begun, later = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
-    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, begun)), Known)
-    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, later)), Unknown)
-    assert asked(seen(), candidate, since=begun).done
-    found = asked(seen(name_of()), candidate, since=later)
+    first, second = NOW, NOW + timedelta(hours=1)
+    name = job_name("bot", Pairing(CANDIDATE, STABLE, MAP, first), Due(0, 0))
+    candidate = noted(asked(seen(name, told=to_line(run()), succeeded=True), since=first).note)
+    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, first)), Known)
+    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP, second)), Unknown)
+    assert asked(seen(), candidate, since=first).done
+    found = asked(seen(name), candidate, since=second)
     assert len(found.plan.apply) == 1
-    assert deleted(found) == [name_of()]
+    assert deleted(found) == [name]
+
+
+def test_answers_of_a_pod_whose_clock_is_late_count_all_the_same() -> None:
+    late = run(at=NOW - timedelta(days=1))
+    name = job_name("bot", Pairing(CANDIDATE, STABLE, MAP, NOW), Due(0, 0))
+    candidate = noted(asked(seen(name, told=to_line(late), succeeded=True), since=NOW).note)
+    assert asked(seen(name), candidate, since=NOW).done
 
 
 def test_the_largest_set_is_asked_by_fourteen_jobs_and_what_is_kept_fits_an_annotation() -> None:

@@ -86,6 +86,7 @@ class GoldenKept(StoredModel):
 
     stable: str = Field(description="Hash of the revision that was asked beside it.")
     source: str = Field(description="Names the set that was to be asked; not its content.")
+    begun: str | None = Field(default=None, description="When the try of the rollout began that it was asked for.")
     runs: tuple[KeptRun, ...] = ()
 
 

@@ -70,7 +70,7 @@ class Pairing:
     reference: GoldenSetRef | None = None
     """The user's set; None: the built-in one."""
     since: datetime | None = None
-    """When the rollout began: what was told before is of an earlier try, and does not count."""
+    """When this try of the rollout began: what was told for another one does not count."""
 
     @property
     def source(self) -> str:
@@ -84,15 +84,15 @@ def _builtin_name() -> str:
 
 
 def kept_of(pairing: Pairing) -> GoldenKept:
-    """What is kept of a candidate; nothing where another revision or set stood beside it then."""
+    """What is kept of a candidate; nothing where another revision, set or try stood beside it then.
+
+    Tries are told apart by what was written down. The clocks of the pods that ask are not compared with the operator's.
+    """
     annotations = pairing.candidate.manifest["metadata"].get("annotations") or {}
-    empty = GoldenKept(stable=pairing.stable.hash, source=pairing.source)
+    empty = GoldenKept(stable=pairing.stable.hash, source=pairing.source, begun=written(pairing.since))
     found = read_kept(annotations.get(names.ANNOTATION_GOLDEN))
-    if found is None or (found.stable, found.source) != (empty.stable, empty.source):
-        return empty
-    since = pairing.since
-    runs = tuple(item for item in found.runs if since is None or item.run.at >= since)
-    return found.model_copy(update={"runs": runs})
+    same = found is not None and found.model_copy(update={"runs": ()}) == empty
+    return found if found is not None and same else empty
 
 
 def golden_of(pairing: Pairing) -> Fact[tuple[GoldenPair, ...]]:
