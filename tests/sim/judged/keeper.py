@@ -47,7 +47,12 @@ def operate(world: World, it: Deployment) -> Iterator[Write]:
     state, number = _opened(world, it, made, stable)
     if stable is None:
         stable = it.revisions.get(state.stable, Made("", 0, made.fate))
-    decided = conduct(_view(world, it, made, stable, state), it.pace, Names(made.hash, stable.hash), world.now)
+    decided = conduct(
+        _view(world, it, made, stable, state, fresh=state is not made.state),
+        it.pace,
+        Names(made.hash, stable.hash),
+        world.now,
+    )
     if decided.state != made.state or number != made.number:
         yield Write(f"{made.hash} is {decided.state.phase}", lambda: _noted(world, it, made, decided, number))
     move = _move(world, it, made, stable)
@@ -73,17 +78,17 @@ def _opened(world: World, it: Deployment, made: Made, stable: Made | None) -> tu
     return begin(name, it.steps, world.now, last), made.number if made.number == newest else newest + 1
 
 
-def _view(world: World, it: Deployment, made: Made, stable: Made, state: RolloutState) -> View:
+def _view(world: World, it: Deployment, made: Made, stable: Made, state: RolloutState, *, fresh: bool) -> View:
     others = tuple(
         state_of(it, item) for item in it.revisions.values() if item.hash not in (made.hash, stable.hash) and item.asked
     )
-    fleet = Fleet(it.wanted, missing(it), state_of(it, made), state_of(it, stable), others)
+    fleet = Fleet(it.wanted, 0 if fresh else missing(it), state_of(it, made), state_of(it, stable), others)
     pods = [pod for pod in it.seen.pods if pod.revision == made.hash and pod.leaving is None]
     quiet = world.now >= it.routed_at + timedelta(seconds=30)
     late = world.now >= state.since + timedelta(seconds=DRAIN_SECONDS)
     held_up = NO_ROOM if _move(world, it, made, stable) is Move.REFUSE else None
     there = stable.hash in it.revisions and stable.hash != made.hash
-    fresh = made.proven and (made.verdict is None or made.verdict == UNDONE)
+    proven = made.proven and (made.verdict is None or made.verdict == UNDONE)
     situation = Situation(
         wanted=it.wanted,
         ready=fleet.candidate.ready,
@@ -94,7 +99,7 @@ def _view(world: World, it: Deployment, made: Made, stable: Made, state: Rollout
         complete=made.asked == it.wanted and fleet.candidate.ready >= it.wanted,
         drained=gave_up(fleet, it.route, idle=quiet or late),
         stable_there=there,
-        unjudged=not there or nothing_to_compare(state, fleet, proven=fresh),
+        unjudged=not there or nothing_to_compare(state, fleet, proven=proven),
         judgement=world.judgement(it),
         failure=world.failure(it),
         held_up=held_up,

@@ -38,7 +38,7 @@ def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[Event
     if new is before.phase and new is Phase.JUDGING:
         return (EventNote("Normal", "RolloutStep", _sentence(who, "goes on", f"{percent(after)} % of the requests")),)
     if new is Phase.JUDGING and before.phase is Phase.LOADING:
-        part = f"{percent(after)} % of the requests"
+        part = says or f"{percent(after)} % of the requests"
         return (EventNote("Normal", "RolloutJudging", _sentence(who, f"is compared with {names.stable}", part)),)
     if new is Phase.PAUSED:
         return (EventNote("Warning", "RolloutPaused", paused_message(after, names)),)
