@@ -55,6 +55,10 @@ fast: venv ## Fast tests; no cluster
 	@$(BIN)/python -m e2e.cluster tool helm
 	@$(BIN)/pytest tests --numprocesses=auto
 
+.PHONY: sim
+sim: venv ## 10,000 judged rollouts in any order of events, with any fault (minutes)
+	@$(BIN)/pytest tests/sim/judged --rollouts 10000 --numprocesses=auto -q
+
 .PHONY: coverage
 coverage: venv ## The tests of decisions once more, with the coverage gate of the core
 	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
@@ -88,7 +92,7 @@ cluster-down: venv ## Stop the local cluster; images and caches stay
 	@$(BIN)/python -m e2e.cluster down
 
 .PHONY: generate
-generate: venv ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics
+generate: venv ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics, drawings
 	@$(BIN)/python -m e2e.cluster tool helm
 	@$(BIN)/python -m tools.generate all
 
