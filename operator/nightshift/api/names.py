@@ -59,6 +59,12 @@ ANNOTATION_SCALING = f"{GROUP}/scaling"
 ANNOTATION_VERDICT = f"{GROUP}/verdict"
 """On a ControllerRevision: that it was judged failed, as JSON with reason, sentence and time."""
 
+ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
+"""On a ControllerRevision: where its judged rollout stands, as JSON (`api.rollout.RolloutState`)."""
+
+ANNOTATION_PERSON = f"{GROUP}/order"
+"""On an LLMDeployment, set by people: what is to be done with the rollout, who asks and why (`core.judged.orders`)."""
+
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On an LLMDeployment, set by people: another value asks for another try of a revision that was judged failed."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.cause import Cause
@@ -63,7 +64,7 @@ def operate(world: World, it: Deployment) -> Iterator[Write]:
     asked = decided.counts
     for name in sorted(asked, key=lambda item: asked[item] > it.revisions[item].asked):
         if asked[name] != it.revisions[name].asked:
-            yield Write(f"{name}: {asked[name]} replicas", lambda name=name: _ask(world, it, name, asked[name]))  # type: ignore[misc]
+            yield Write(f"{name}: {asked[name]} replicas", partial(_ask, world, it, name, asked[name]))
     if dict(decided.shares) != it.route:
         yield Write(f"route {dict(decided.shares)}", lambda: _route(world, it, dict(decided.shares)))
 
@@ -181,9 +182,7 @@ def _in_full(it: Deployment, made: Made) -> Iterator[Write]:
     counts = replica_counts(it.wanted, state_of(it, made), others)
     for name, count in counts.items():
         if it.revisions[name].asked != count:
-            yield Write(
-                f"{name}: {count} replicas", lambda name=name, count=count: setattr(it.revisions[name], "asked", count)
-            )  # type: ignore[misc]
+            yield Write(f"{name}: {count} replicas", partial(setattr, it.revisions[name], "asked", count))
     ready = {name: sum(p.serves for p in it.seen.pods if p.revision == name) for name in it.revisions}
     total = sum(ready.values())
     weights = {name: 100 * count // total for name, count in ready.items() if count} if total else {}

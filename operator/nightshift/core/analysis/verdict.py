@@ -20,7 +20,8 @@ class Finding:
     """The verdict on one metric."""
 
     metric: str
-    """Errors, FirstToken, InterToken, Throughput, FinishReasons, Preemptions, Progress, GoldenAnswers, LogProbability."""
+    """Errors, FirstToken, InterToken, Throughput, FinishReasons, Preemptions, Progress, GoldenAnswers or
+    LogProbability."""
     verdict: Verdict
     says: str
     """One sentence with its numbers, e.g. `TTFT p95 2.1x of 0.31.0 over 412 requests (bound 1.3x)`."""

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from nightshift.api.names import ANNOTATION_PERSON
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.cause import Cause
 from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE, UNDONE, percent, waits_for_room
 from nightshift.core.planning import EventNote
 
-_ORDER = "the annotation nightshift.dev/order"
+_ORDER = f"the annotation {ANNOTATION_PERSON}"
 
 
 @dataclass(frozen=True)
