@@ -99,7 +99,9 @@ def test_a_candidate_goes_step_by_step_and_takes_over() -> None:
     simulation.settle()
     new = simulation.status().target_revision
     seen = [weights(simulation).get(str(new), 0)]
-    while rollout(simulation).phase is not Phase.PROMOTED:
+    for _ in range(60):
+        if rollout(simulation).phase is Phase.PROMOTED:
+            break
         assert simulation.condition("Ready")[0] == "False"
         assert simulation.condition("Reconciling")[0] == "True"
         assert simulation.condition("Stalled")[0] == "False"
@@ -284,7 +286,7 @@ def test_people_pause_resume_promote_undo_and_retry() -> None:
 
 
 def test_an_order_of_before_is_not_carried_out_on_the_next_rollout() -> None:
-    simulation, compared = judged()
+    simulation, _ = judged()
     simulation.change_spec(engine=ARGUMENT)
     minutes(simulation, 2)
     simulation.annotate(order="pause Ada")

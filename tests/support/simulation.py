@@ -188,10 +188,10 @@ class Simulation:
 
     def _write_status(self, before: Status, current: Status, body: Mapping[str, Any], decided: Plan) -> None:
         written = current.to_json()
-        if body.get("status") == written:
-            return
         for note in events(before, current, decided):
             self.say(f"event: {note.type} {note.reason}: {note.message}")
+        if body.get("status") == written:
+            return
         self.writes += 1
         manifest = {
             "apiVersion": names.API_VERSION,

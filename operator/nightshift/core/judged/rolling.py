@@ -109,7 +109,7 @@ def rolling(
     route = live_route(deployment, observed)
     weights = {item.hash: item.weight for item in route.revisions} if route is not None else None
     pods = observed.engine_pods(target.hash)
-    placed = any(pod.node is not None for pod in pods)
+    placed = any(pod.node is not None or pod.ready or pod.containers for pod in pods)
     proven = target.marks.proven is not None and target.marks.verdict is None
     refused = room.cause if room.move is Move.REFUSE else None
     situation = Situation(
