@@ -9,6 +9,7 @@ import pytest
 
 from nightshift.adapters.kube import Object
 from nightshift.api import names
+from nightshift.api.fetch import Failed, FetchReason
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.facts import Fact, Known, Unknown
@@ -76,10 +77,11 @@ def all_serve(simulation: Simulation, revision: str | None) -> bool:
 
 def minutes(simulation: Simulation, count: int, least: int = 0) -> None:
     """Minutes pass, in which everybody does what is due, and never less serves than that."""
-    for _ in range(count):
+    while count > 0:
         for _ in simulation.in_turn():
             assert ready(simulation) >= least, "\n".join(simulation.log[-20:])
-        simulation.pass_time(60)
+        simulation.pass_time(60 * min(count, 2))
+        count -= 2
     simulation.settle()
 
 
@@ -139,7 +141,8 @@ def test_a_step_lasts_until_it_has_passed_and_a_failure_counts_at_once() -> None
     assert simulation.condition("Available")[0] == "True"
     assert events(simulation, "RolledBack") == [f"Revision {new} rolled back: {SLOWER}"]
     writes = simulation.writes
-    minutes(simulation, 300)
+    simulation.pass_time(100_000)
+    simulation.settle()
     assert simulation.writes == writes, "not tried again by itself"
 
 
@@ -237,6 +240,23 @@ def test_a_new_spec_abandons_the_candidate_and_what_serves_stays_the_measure() -
     assert stored.phase is Phase.ABANDONED
     assert rollout(simulation).stable == old
     assert ready(simulation, first) == 0
+
+
+def test_a_new_spec_that_cannot_be_named_yet_gives_the_candidate_up_at_once() -> None:
+    simulation, compared = judged()
+    compared.verdict = Verdict.INCONCLUSIVE
+    old = simulation.status().revision
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 10, least=4)
+    assert len(weights(simulation)) == 2
+    missing = Failed(reason=FetchReason.MODEL_NOT_FOUND, message="The Hub has no acme/absent.")
+    simulation.world.answer = lambda job: missing
+    simulation.change_spec(model={"uri": "hf://acme/absent"})
+    minutes(simulation, 6, least=4)
+    assert weights(simulation) == {old: 100}
+    assert all_serve(simulation, old)
+    assert simulation.condition("Ready") == ("False", "ModelNotFound")
+    assert len(events(simulation, "RolloutAbandoned")) == 1
 
 
 def test_taking_the_change_back_in_the_middle_needs_no_judging() -> None:

@@ -70,6 +70,26 @@ def created(
     return Course(begun, (*given_up.apply, stored(begun)), events, rolling=going)
 
 
+def left_over(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Course | None:
+    """The course of a candidate that the spec asks for no more, while the next revision cannot be named yet.
+
+    It is given up at once: nobody would notice otherwise that it fails. None where no replicas of it are left.
+    """
+    last = newest(observed.revisions)
+    state = last.marks.rollout if last is not None else None
+    if last is None or state is None or state.phase is Phase.PROMOTED or not is_compared(deployment, observed, config):
+        return None
+    if observed.replica_set(last.hash) is None:
+        return None
+    going = rolling(deployment, last, state, observed, GOING_ON, now, cleared=True, superseded=True)
+    if going.marks == last.marks:
+        return Course(last, rolling=going)
+    current = replace(last, marks=going.marks)
+    reason = f"The rollout of revision {last.hash} has ended ({going.state.phase.value})."
+    manifest = children.restated_revision(deployment, current, last.number, going.marks)
+    return Course(current, (Apply(manifest, reason, create=False),), going.conduct.step.events, rolling=going)
+
+
 def _given_up(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> Course:
     """What is noted on candidates that the spec asks for no more, before anything else."""
     applied: list[Apply] = []

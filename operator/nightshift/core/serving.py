@@ -39,7 +39,9 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
     swap = exchange(deployment, leader, counts, observed, now)
     counts |= {leader.hash: swap.replicas} if swap is not None else {}
     sets, deletes, notes = [], [], []
-    for hash_, count in sorted(counts.items(), key=lambda item: _grows(item[0], item[1], observed)):
+    if rolling is not None:
+        counts = dict(sorted(counts.items(), key=lambda item: _grows(item[0], item[1], observed)))
+    for hash_, count in counts.items():
         live = observed.replica_set(hash_)
         used = hash_ == leader.hash or (hash_ == stable and target.marks.verdict is None and target.marks.under_way)
         retired = not used and count == 0 and not _has_pods(hash_, observed)

@@ -92,6 +92,7 @@ def rolling(
     now: datetime,
     *,
     cleared: bool,
+    superseded: bool = False,
 ) -> Rolling:
     """The next step of the target's rollout.
 
@@ -103,6 +104,7 @@ def rolling(
         room: How the revision gets on that looks for room.
         now: The present moment (UTC).
         cleared: Everything is known and fetched that a replica needs.
+        superseded: The spec asks for another revision, which cannot be named yet.
     """
     stable = stable_revision(target, state, observed)
     fleet = _fleet(deployment, target, stable, observed, room)
@@ -127,7 +129,8 @@ def rolling(
         judgement=observed.comparison or NOT_JUDGED,
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now),
-        order=read_order(deployment.order, last_seen([*_states(observed), state])),
+        superseded=superseded,
+        order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
     )
     who = _names(target, stable)
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
