@@ -24,7 +24,7 @@ from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
 from nightshift.core.verdict import failing, held_up, last_good
 
-BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK})
+BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABANDONED})
 """Phases in which the stable revision is what is to serve."""
 QUIET_SECONDS = 15.0
 """After it lost its requests, a candidate is looked at again so often."""
@@ -258,6 +258,8 @@ def _marks(
         return replace(marks, proven=now, started=None, ordered=None, verdict=None)
     if state.phase is Phase.ROLLED_BACK:
         return _failed(deployment, marks, state, who, now)
+    if state.phase is Phase.ABANDONED:
+        return replace(marks, started=None, ordered=None)
     if before.phase is Phase.ROLLED_BACK:
         return replace(marks, started=now, ordered=None, verdict=None)
     return marks
