@@ -58,6 +58,10 @@ check: venv ## Formatting, lint, types, layers
 fast: helm ## Fast tests; no cluster
 	@$(BIN)/pytest tests --numprocesses=auto
 
+.PHONY: sim
+sim: venv ## 10,000 judged rollouts in any order of events, with any fault (minutes)
+	@$(BIN)/pytest tests/sim/judged --rollouts 10000 --numprocesses=auto -q
+
 .PHONY: coverage
 coverage: helm ## The tests of decisions once more, with the coverage gate of the core
 	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
@@ -95,7 +99,7 @@ cluster-down: venv ## Stop the local cluster; images and caches stay
 	@$(BIN)/python -m e2e.cluster down
 
 .PHONY: generate
-generate: helm ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics
+generate: helm ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics, drawings
 	@$(BIN)/python -m tools.generate all
 
 .PHONY: check-generated

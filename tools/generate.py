@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import manifests, metrics_reference, reference, transcript
+from tools import manifests, metrics_reference, phases, reference, transcript
 from tools.helm import HelmError
 from tools.repository import ROOT
 
@@ -26,6 +26,7 @@ GENERATED = {
     "install": Generated(Path("install.yaml"), manifests.install),
     "api-reference": Generated(Path("docs/api.md"), reference.api_reference),
     "metrics": Generated(Path("docs/metrics.md"), metrics_reference.metrics_reference),
+    "rollouts": Generated(phases.PAGE, phases.rollouts),
     "readme": Generated(transcript.PAGE, transcript.readme),
 }
 """By the name used on the command line, in the order in which they depend on each other."""

@@ -39,6 +39,9 @@ REFUSED: Mapping[str, tuple[Spec, str]] = {
     "a field that does not exist": ({"sclaing": {}}, "sclaing"),
     "fewer replicas than none": ({"replicas": -1}, "spec.replicas"),
     "replicas in words": ({"replicas": "two"}, "spec.replicas"),
+    "steps of a rollout that go down": ({"rollout": {"steps": [50, 25]}}, "in ascending order"),
+    "a step of a rollout without requests": ({"rollout": {"steps": [0, 50]}}, "spec.rollout.steps"),
+    "a policy that there is not": ({"rollout": {"onInconclusive": "Wait"}}, "onInconclusive"),
     "a negative time to drain": ({"traffic": {"drainSeconds": -1}}, "drainSeconds"),
     "a volume name of Nightshift's": ({"podTemplate": {"volumes": [{"name": "models"}]}}, "belong to Nightshift"),
     "a label of Nightshift's": (

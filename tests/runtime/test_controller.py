@@ -12,6 +12,7 @@ from nightshift.api import names
 from nightshift.api.fetch import Progress
 from nightshift.runtime.cache import Key
 from nightshift.runtime.controller import Controller
+from nightshift.runtime.pools import Pools
 from tests.support.builders import config, model_spec
 from tests.support.harness import KEY, Harness
 from tests.support.virtual_time import run
@@ -24,6 +25,7 @@ class Recorder:
 
     def __init__(self, harness: Harness) -> None:
         self.config, self.cache, self.lookups = harness.config, harness.cache, harness.lookups
+        self.pools = Pools()
         self.seen: list[tuple[Key, float]] = []
         self.then: Callable[[Key], Awaitable[float | None]] = self.nothing
 

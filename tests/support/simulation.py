@@ -6,6 +6,7 @@ The operator sees the API server through the real cache, whose watch events come
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,11 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse
 from nightshift.api.status import Status
+from nightshift.core.analysis.verdict import Judgement
 from nightshift.core.autoscale.demand import Demand
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.events import events
-from nightshift.core.facts import Known
+from nightshift.core.facts import Fact, Known
 from nightshift.core.observed import ImageAnswer, Observed, engine_start, observe, pod_facts
 from nightshift.core.ownership import is_owned, is_route
 from nightshift.core.plan import plan
@@ -56,6 +58,10 @@ class Simulation:
         self.writes = 0
         self.demand: Callable[[datetime], Demand] | None = None
         """What gateway and engines tell of what is asked, at a moment."""
+        self.comparison: Callable[[datetime], Fact[Judgement]] | None = None
+        """What the candidate comes to beside the stable revision, at a moment; None: nobody compares."""
+        self.turn = True
+        """Whether a candidate may ask for an accelerator now."""
         self.running: dict[str, int] = {}
         """What engines tell of the requests that they work on, by pod; of others nothing is known."""
         self._untold: deque[tuple[str, Object]] = deque()
@@ -114,7 +120,9 @@ class Simulation:
     def observed(self) -> Observed:
         uid = self.body["metadata"]["uid"]
         asked = self.demand(self.now) if self.demand is not None else None
-        return observe(uid, self.cache.children(KEY), self.images, {}, engines=self.sights(), demand=asked)
+        found = observe(uid, self.cache.children(KEY), self.images, {}, engines=self.sights(), demand=asked)
+        compared = self.comparison(self.now) if self.comparison is not None else None
+        return replace(found, comparison=compared, turn=self.turn)
 
     def sights(self) -> dict[str, EngineSight]:
         """What was read of the engines."""
@@ -180,10 +188,10 @@ class Simulation:
 
     def _write_status(self, before: Status, current: Status, body: Mapping[str, Any], decided: Plan) -> None:
         written = current.to_json()
-        if body.get("status") == written:
-            return
         for note in events(before, current, decided):
             self.say(f"event: {note.type} {note.reason}: {note.message}")
+        if body.get("status") == written:
+            return
         self.writes += 1
         manifest = {
             "apiVersion": names.API_VERSION,

@@ -23,6 +23,8 @@ class LLMDeployment(Model):
     """Whether what does not fit is refused; an annotation turns it off."""
     retry: str | None = None
     """Value of the annotation by which people ask for another try of a revision that was judged failed."""
+    order: str | None = None
+    """Value of the annotation by which people say what is to be done with a judged rollout."""
     scaling_note: str | None = None
     """What is noted on ReplicaSets of the number of replicas, where the autoscaler decided; put in by the plan."""
     spec: Spec
@@ -69,6 +71,7 @@ def parse(body: Mapping[str, Any]) -> LLMDeployment:
         deleting="deletionTimestamp" in metadata,
         fit_check=str((metadata.get("annotations") or {}).get(names.ANNOTATION_FIT_CHECK)).lower() != "off",
         retry=(metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY),
+        order=(metadata.get("annotations") or {}).get(names.ANNOTATION_PERSON),
         spec=spec,
         status=parse_status(body),
     )

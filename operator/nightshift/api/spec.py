@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from nightshift.api.adapters import MAX_ADAPTERS, AdapterSpec
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, list_map, rules
 from nightshift.api.overlay import PodTemplate
+from nightshift.api.rollout_spec import RolloutSpec as RolloutSpec
 from nightshift.api.scaling import SPEC_RULES, ScalingSpec
 from nightshift.api.traffic import TrafficSpec as TrafficSpec
 
@@ -285,31 +286,6 @@ class HardwareSpec(Model):
         "rollout.placementTimeoutSeconds, and nothing can be replaced in place, the next one is tried, after the last "
         "the first again. What serves stays where it is as long as its entry is listed: adding, removing and "
         "reordering other entries restarts nothing; any other change restarts the pods, one after another.",
-    )
-
-
-class RolloutSpec(Model):
-    """How a new revision takes the place of the one that serves."""
-
-    allow_outage: bool = Field(
-        default=False,
-        description="True: where no accelerator is free and only one replica serves, it is stopped before the new one "
-        "starts. False: it goes on serving, and the status says what is missing. No restart.",
-    )
-    placement_timeout_seconds: int = Field(
-        default=900,
-        ge=0,
-        le=86400,
-        description="Time that a new replica may wait for a node with room, which an autoscaler may bring, before "
-        "replicas are replaced in place or the next of hardware.candidates is tried. No restart.",
-    )
-    deadline_seconds: int = Field(
-        default=7200,
-        ge=60,
-        le=604800,
-        description="Time without progress after which a new revision is judged failed and the last good one serves "
-        "again. Progress is the begin of the rollout, and a replica that is placed, has its model, or is ready; "
-        "waiting for a node and a download under way do not count. No restart.",
     )
 
 

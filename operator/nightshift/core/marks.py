@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from nightshift.api import names
 from nightshift.api.revision import FailedTry
+from nightshift.api.rollout import RolloutState
 from nightshift.core.times import moment, written
 
 
@@ -31,6 +32,7 @@ MARKS = frozenset(
         names.ANNOTATION_PROVEN,
         names.ANNOTATION_ORDER,
         names.ANNOTATION_VERDICT,
+        names.ANNOTATION_ROLLOUT,
     }
 )
 """The annotations that marks are written to."""
@@ -60,6 +62,8 @@ class Marks:
     """When it first served in full."""
     ordered: Ordered | None = None
     verdict: FailedTry | None = None
+    rollout: RolloutState | None = None
+    """Where its judged rollout stands, or how it ended."""
 
     @property
     def under_way(self) -> bool:
@@ -79,6 +83,9 @@ class Marks:
             names.ANNOTATION_PROVEN: written(self.proven),
             names.ANNOTATION_ORDER: self.ordered.text() if self.ordered else None,
             names.ANNOTATION_VERDICT: self.verdict.model_dump_json(by_alias=True) if self.verdict else None,
+            names.ANNOTATION_ROLLOUT: self.rollout.model_dump_json(by_alias=True, exclude_defaults=True)
+            if self.rollout
+            else None,
         }
         return {key: value for key, value in noted.items() if value}
 
@@ -94,7 +101,15 @@ def read_marks(annotations: Mapping[str, str]) -> Marks:
         proven=moment(annotations.get(names.ANNOTATION_PROVEN)),
         ordered=Ordered(Order(order), ordered_at) if known and ordered_at is not None else None,
         verdict=_verdict(annotations.get(names.ANNOTATION_VERDICT)),
+        rollout=_rollout(annotations.get(names.ANNOTATION_ROLLOUT)),
     )
+
+
+def _rollout(text: str | None) -> RolloutState | None:
+    try:
+        return RolloutState.model_validate_json(text) if text else None
+    except ValidationError:
+        return None
 
 
 def _verdict(text: str | None) -> FailedTry | None:

@@ -8,6 +8,7 @@ from typing import Any
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
 from nightshift.core.adapter_sight import AdapterSight
+from nightshift.core.analysis.verdict import Judgement
 from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
@@ -166,6 +167,10 @@ class Observed:
     """What is asked of it, where that is watched."""
     gateway: GatewaySight | None = None
     """What the gateway's pods told last, where two revisions are compared."""
+    comparison: Fact[Judgement] | None = None
+    """How the candidate does beside the stable revision; None where nobody compares: readiness alone decides then."""
+    turn: bool = True
+    """Whether a candidate may ask for an accelerator now, beside those of other deployments."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Replicas that are not on their way out, of one revision or of all."""

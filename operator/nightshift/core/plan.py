@@ -11,7 +11,7 @@ from nightshift.core.adoption import adopted_revisions
 from nightshift.core.autoscale.scaling import scale, with_scaling
 from nightshift.core.cache_claim import claim_changes, enlargement
 from nightshift.core.changed import template_dated
-from nightshift.core.course import Course, noted, stored
+from nightshift.core.course import created, left_over, noted
 from nightshift.core.download import Supply, missing_beside, supply
 from nightshift.core.exchange import told_while_paused
 from nightshift.core.fetch_jobs import superseded
@@ -20,7 +20,7 @@ from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Apply, Plan, sooner
 from nightshift.core.questions import engine_log_requests, event_requests
-from nightshift.core.serving import serve
+from nightshift.core.serving import serve, told_of
 from nightshift.core.target import New, Waiting, choose
 from nightshift.core.traffic import access_objects, rewired, with_traffic
 
@@ -55,20 +55,27 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
     if isinstance(target, Waiting):
         unwanted = superseded(observed, target.job) if target.job is not None else ()
         claim = claim_changes(deployment, observed)
+        left = left_over(deployment, observed, config, now)
+        going = serve(deployment, left, observed, now) if left is not None else None
+        kept = (*left.apply, *going.apply) if left and going else _kept(deployment, observed, now)
         return Plan(
-            apply=(*access, *claim, *target.apply, *_kept(deployment, observed, now), *larger),
-            delete=(*target.delete, *unwanted),
+            apply=(*access, *claim, *target.apply, *kept, *larger),
+            delete=(*target.delete, *(going.delete if going else ()), *unwanted),
             requests=target.requests,
-            requeue_after=target.requeue_after,
+            requeue_after=sooner(target.requeue_after, going.requeue_after if going else None),
             notes=(target.note,) if target.note else (),
             blocker=target.blocker,
+            counts=going.counts if going else {},
+            shares=going.shares if going else None,
+            announcements=left.announcements if left else (),
         )
-    if isinstance(target, New):
-        course = Course(target.revision, (stored(target.revision),))
-    else:
-        course = noted(deployment, target.revision, observed, now)
-    revision, failed = course.revision, course.revision.marks.verdict is not None
-    supplied = Supply(there=True) if failed else supply(deployment, revision, observed, config, now)
+    supplied = supply(deployment, target.revision, observed, config, now)
+    cleared = supplied.there or observed.replica_set(target.revision.hash) is not None
+    note = created if isinstance(target, New) else noted
+    course = note(deployment, target.revision, observed, config, now, cleared=cleared)
+    revision = course.revision
+    if revision.marks.verdict is not None:
+        supplied = Supply(there=True)
     before = (*access, *claim_changes(deployment, observed, supplied.commits), *course.apply)
     fetching, unwanted = supplied.plan, () if isinstance(target, New) else superseded(observed, None)
     if not supplied.there and observed.replica_set(revision.hash) is None:
@@ -78,6 +85,7 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
             delete=(*fetching.delete, *unwanted),
             target=revision,
             announcements=course.announcements,
+            **told_of(course),
         )
     served = serve(deployment, course, observed, now)
     return replace(

@@ -9,6 +9,7 @@ from nightshift.core.additions import Additions
 from nightshift.core.autoscale.decide import Bounds
 from nightshift.core.autoscale.demand import Demand
 from nightshift.core.cause import Cause
+from nightshift.core.judged.pools import Contender
 from nightshift.core.revisions import Revision
 
 
@@ -177,6 +178,12 @@ class Plan:
     """What keeps requests from getting where they should by the gateway, as a sentence; None: nothing."""
     counts: dict[str, int] = field(default_factory=dict)
     """Replicas per revision as planned."""
+    shares: dict[str, int] | None = None
+    """Percent of the requests by revision in a judged rollout; None: as many as its part of the ready replicas."""
+    rollout: tuple[str, str] | None = None
+    """Where a judged rollout under way stands, as a reason and a sentence."""
+    contender: Contender | None = None
+    """What a judged rollout wants of the accelerators that it shares with others."""
     scaling: Scaling | None = None
     """What the autoscaler decided; None where spec.replicas decides."""
     compares: bool = False

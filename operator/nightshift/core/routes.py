@@ -3,22 +3,25 @@
 from collections.abc import Mapping, Sequence
 
 from nightshift.api.config import GatewayConfig
-from nightshift.api.names import revision_name
+from nightshift.api.names import revision_name, route_name
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.route import (
     MAX_WEIGHTED,
     Route,
     RouteAdapter,
+    RouteError,
     RouteFailure,
     RouteQueue,
     RouteRevision,
     RouteStart,
+    parse_route,
 )
 from nightshift.api.spec import Task
 from nightshift.core.capacity import fit_status
 from nightshift.core.causes import revision_cause
 from nightshift.core.concurrency import concurrent_requests, engine_arguments, unknown_requests
 from nightshift.core.facts import Known
+from nightshift.core.judged.phases import ACTIVE
 from nightshift.core.naming import adapter_names, served_name, short_names
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Plan
@@ -43,7 +46,7 @@ def route(
     if plan.target is not None:
         known.setdefault(plan.target.hash, plan.target)
     first = primary(plan, observed)
-    shares = weights(_counting(deployment, plan, _ready(plan, observed, known)), first)
+    shares = _shares(deployment, plan, observed, known, first, before)
     off = deployment.spec.scaling.mode != "Auto" and deployment.spec.replicas == 0
     return Route(
         namespace=deployment.namespace,
@@ -60,6 +63,18 @@ def route(
         affinity=deployment.spec.traffic.affinity or "None",
         start=RouteStart(failure=None if off else _failure(deployment, plan, observed, first)),
     )
+
+
+def live_route(deployment: LLMDeployment, observed: Observed) -> Route | None:
+    """The route as it stands; one that cannot be read, or is of an earlier namesake, is none."""
+    live = observed.live.get(("ConfigMap", route_name(deployment.namespace, deployment.name)))
+    if live is None:
+        return None
+    try:
+        found = parse_route(live)
+    except RouteError:
+        return None
+    return found if found.uid == deployment.uid else None
 
 
 def primary(plan: Plan, observed: Observed) -> str | None:
@@ -95,6 +110,37 @@ def weights(ready: Mapping[str, int], first: str | None) -> dict[str, int]:
     for revision, _ in by_rest[:left]:
         found[revision] += 1
     return found
+
+
+def _shares(
+    deployment: LLMDeployment,
+    plan: Plan,
+    observed: Observed,
+    known: Mapping[str, Revision],
+    first: str | None,
+    before: Route | None,
+) -> dict[str, int]:
+    """Percent of the requests by revision.
+
+    In a judged rollout as it says; while the target cannot be named in the middle of one, as it was as long as
+    everybody who had requests is ready.
+    """
+    if plan.shares is not None:
+        return _at_most(plan.shares)
+    ready = _ready(plan, observed, known)
+    old = {item.hash: item.weight for item in before.revisions if item.weight} if before is not None else {}
+    rolling = any(item.marks.rollout is not None and item.marks.rollout.phase in ACTIVE for item in known.values())
+    if plan.target is None and rolling and old and all(ready.get(revision) for revision in old):
+        return old
+    return weights(_counting(deployment, plan, ready), first)
+
+
+def _at_most(shares: Mapping[str, int]) -> dict[str, int]:
+    """No more revisions than the gateway takes: what the smallest had is the largest one's."""
+    largest = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    kept = dict(largest[:MAX_WEIGHTED])
+    kept[largest[0][0]] += sum(weight for _, weight in largest[MAX_WEIGHTED:])
+    return kept
 
 
 def _ready(plan: Plan, observed: Observed, known: Mapping[str, Revision]) -> dict[str, int]:

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from datetime import datetime
+from typing import TypedDict
 
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
+from nightshift.api.rollout import Phase
 from nightshift.core import children
 from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.changed import template_dated
 from nightshift.core.course import Course
 from nightshift.core.exchange import exchange
+from nightshift.core.judged.phases import ENDED, TRYING
+from nightshift.core.judged.pools import Contender
+from nightshift.core.judged.rolling import BACKING, QUIET_SECONDS
+from nightshift.core.judged.telling import waits_for_person, where
 from nightshift.core.marks import Order
 from nightshift.core.objects import changes, deletion
 from nightshift.core.observed import Observed
@@ -27,14 +33,18 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
     """Bring the target up and the others down, one step; or the last good revision, where the target has failed."""
     target, returned = course.revision, _returned(course.revision, observed)
     by_hash = {item.hash: item for item in (*observed.revisions, target)}
-    leader = returned or target
-    counts = _counts(deployment, leader, course, observed)
+    leader, rolling = _leader(course, returned), course.rolling
+    counts = dict(rolling.conduct.counts) if rolling is not None else _counts(deployment, leader, course, observed)
+    stable = rolling.stable.hash if rolling is not None and rolling.stable is not None else None
     swap = exchange(deployment, leader, counts, observed, now)
     counts |= {leader.hash: swap.replicas} if swap is not None else {}
     sets, deletes, notes = [], [], []
+    if rolling is not None:
+        counts = dict(sorted(counts.items(), key=lambda item: _grows(item[0], item[1], observed)))
     for hash_, count in counts.items():
         live = observed.replica_set(hash_)
-        retired = hash_ != leader.hash and count == 0 and not _has_pods(hash_, observed)
+        used = hash_ == leader.hash or (hash_ == stable and target.marks.verdict is None and target.marks.under_way)
+        retired = not used and count == 0 and not _has_pods(hash_, observed)
         if retired and live is None:
             continue
         if retired and live is not None and not live.replicas:
@@ -45,7 +55,7 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
         manifest = children.replica_set(deployment, by_hash[hash_], count)
         sets.append(template_dated(manifest, by_hash[hash_], observed, now))
     deletes += _orphans(deployment, target, observed, frozenset(by_hash))
-    in_use = frozenset(counts) | {target.hash}
+    in_use = frozenset(counts) | {target.hash} | ({stable} if stable is not None else set())
     for old in obsolete(observed.revisions, in_use, deployment.spec.revision_history_limit):
         name = old.manifest["metadata"]["name"]
         reason = f"Revision {old.hash} is older than revisionHistoryLimit keeps."
@@ -64,7 +74,44 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
         changed=swap.says if swap else None,
         counts=counts,
         announcements=course.announcements,
+        **told_of(course),
     )
+
+
+class Told(TypedDict):
+    """What a plan tells of a judged rollout."""
+
+    shares: dict[str, int] | None
+    rollout: tuple[str, str] | None
+    contender: Contender | None
+
+
+def told_of(course: Course) -> Told:
+    """What a plan tells of a judged rollout: the requests by revision, where it stands, and what it wants."""
+    rolling = course.rolling
+    if rolling is None:
+        return Told(shares=None, rollout=None, contender=None)
+    ended = rolling.state.phase in ENDED
+    return Told(
+        shares=dict(rolling.conduct.shares) or {_leader(course, rolling.stable).hash: 100},
+        rollout=None if ended else where(rolling.state, rolling.names),
+        contender=rolling.contender,
+    )
+
+
+def _leader(course: Course, returned: Revision | None) -> Revision:
+    """The revision that is to serve: the stable one where the candidate does not come up, else the target."""
+    rolling = course.rolling
+    if rolling is not None:
+        back = rolling.state.phase in BACKING or (rolling.state.phase in TRYING and not rolling.conduct.shares)
+        return rolling.stable if back and rolling.stable is not None else course.revision
+    return returned or course.revision
+
+
+def _grows(revision: str, count: int, observed: Observed) -> bool:
+    """Whether a ReplicaSet grows: those that shrink come first, so that not more is asked for in between."""
+    live = observed.replica_set(revision)
+    return count > (live.replicas if live is not None else 0)
 
 
 def _returned(target: Revision, observed: Observed) -> Revision | None:
@@ -77,9 +124,12 @@ def _returned(target: Revision, observed: Observed) -> Revision | None:
 
 def _blocker(course: Course, observed: Observed, returned: Revision | None) -> Cause | None:
     """What the status tells before anything else: that the target has failed, or what its replicas wait for."""
-    verdict = course.revision.marks.verdict
+    verdict, rolling = course.revision.marks.verdict, course.rolling
     if verdict is not None and returned is not None:
         return told(verdict)
+    paused = waits_for_person(rolling.state, rolling.names) if rolling is not None else None
+    if paused is not None:
+        return paused
     short = course.placing.cause
     cause = revision_cause(observed, course.revision.hash)
     return short if short is not None and cause is not None and cause.reason == short.reason else None
@@ -88,7 +138,10 @@ def _blocker(course: Course, observed: Observed, returned: Revision | None) -> C
 def _due(deployment: LLMDeployment, course: Course, observed: Observed, now: datetime, *, asking: bool) -> float | None:
     """Seconds until this is looked at again, where no watch will tell."""
     late = deadline(deployment, course.revision, observed) if course.revision.marks.verdict is None else None
+    rolling = course.rolling
     times = [
+        rolling.conduct.step.due if rolling is not None else None,
+        QUIET_SECONDS if rolling is not None and rolling.state.phase is Phase.ROLLING_BACK else None,
         PROGRESS_SECONDS if asking else None,
         course.placing.due,
         max(1.0, (late - now).total_seconds()) if late is not None else None,

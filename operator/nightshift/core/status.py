@@ -207,9 +207,11 @@ def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tup
     adapters = adapter_views.outstanding(plan.adapters)
     if adapters is not None and _complete(deployment, observed, plan):
         return adapters.reason, adapters.message
-    if target is None or observed.replica_set(target.hash) is None:
+    if target is None or (observed.replica_set(target.hash) is None and plan.rollout is None):
         note = plan.notes[0] if plan.notes else "Preparing the revision."
         return "Preparing", note
+    if plan.rollout is not None:
+        return plan.rollout
     count = f"{observed.ready(target.hash)} of {wanted} replicas of revision {target.hash} are ready"
     waiting = [pod for pod in observed.engine_pods(target.hash) if not pod.ready]
     if waiting:

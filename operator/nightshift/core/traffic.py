@@ -7,7 +7,7 @@ from typing import Any
 from nightshift.api import names
 from nightshift.api.config import GatewayConfig, OperatorConfig
 from nightshift.api.resource import LLMDeployment
-from nightshift.api.route import Route, RouteError, parse_route
+from nightshift.api.route import Route
 from nightshift.core import access, children
 from nightshift.core.access import traffic_mode
 from nightshift.core.adapters import takes_adapters
@@ -16,7 +16,7 @@ from nightshift.core.cause import Cause
 from nightshift.core.objects import changes, deletion
 from nightshift.core.observed import Observed
 from nightshift.core.planning import Apply, Delete, Plan
-from nightshift.core.routes import route
+from nightshift.core.routes import live_route, route
 
 GATEWAY_MISSING = Cause(
     "GatewayMissing",
@@ -38,7 +38,7 @@ def access_objects(deployment: LLMDeployment, observed: Observed, config: Operat
     if mode is None:
         return [old]
     clients = mode == "Service" or _leads_straight(observed.live.get(("Service", deployment.name)))
-    routed = mode == "Gateway" or _live_route(deployment, observed) is not None
+    routed = mode == "Gateway" or live_route(deployment, observed) is not None
     policy = access.network_policy(
         deployment,
         config,
@@ -70,7 +70,7 @@ def _through(
     A Service that leads straight to pods becomes the gateway's alias only once the gateway was told the way: until
     then its clients would be told that there is no such model.
     """
-    before = _live_route(deployment, observed)
+    before = live_route(deployment, observed)
     wanted = route(deployment, observed, plan, gateway, before)
     plan = replace(plan, unrouted=_unrouted(deployment, observed, wanted, before))
     if deployment.spec.paused:
@@ -138,18 +138,6 @@ def _way(found: Route) -> tuple[object, ...]:
 
 def _leads_straight(live: Mapping[str, Any] | None) -> bool:
     return live is not None and (live.get("spec") or {}).get("type") != "ExternalName"
-
-
-def _live_route(deployment: LLMDeployment, observed: Observed) -> Route | None:
-    """The route as it stands; one that cannot be read, or is of an earlier namesake, is none."""
-    live = observed.live.get(("ConfigMap", names.route_name(deployment.namespace, deployment.name)))
-    if live is None:
-        return None
-    try:
-        found = parse_route(live)
-    except RouteError:
-        return None
-    return found if found.uid == deployment.uid else None
 
 
 def _routes(observed: Observed, gateway: GatewayConfig | None, wanted: str | None) -> tuple[Delete, ...]:

@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 
+from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import FailedTry
 from nightshift.core.cause import Cause
 from nightshift.core.causes import pod_cause, revision_cause, said_of
+from nightshift.core.hang import hung
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.revisions import Revision
 from nightshift.core.times import moment
@@ -49,9 +51,16 @@ by itself then: they have time until the deadline.
 
 
 def last_good(revisions: tuple[Revision, ...], target: Revision, observed: Observed) -> Revision | None:
-    """The revision to return to: the latest that once served in full, or else the latest that serves now."""
+    """The revision to return to: the latest that once served in full, or else the latest that serves now.
+
+    A candidate that was given up while it was judged is none, though its replicas may still serve.
+    """
     others = [item for item in revisions if item.hash != target.hash and item.marks.verdict is None]
-    good = [item for item in others if item.marks.proven is not None or observed.ready(item.hash)]
+    good = [
+        item
+        for item in others
+        if item.marks.proven is not None or (item.marks.rollout is None and observed.ready(item.hash))
+    ]
     return max(good, key=lambda item: (item.marks.proven is not None, item.number), default=None)
 
 
@@ -70,6 +79,45 @@ def judge(deployment: LLMDeployment, target: Revision, observed: Observed, now: 
         return _failed(deployment, good, cause, now)
     late = _late(deployment, target, observed, cause, now)
     return _failed(deployment, good, late, now) if late is not None else None
+
+
+def failing(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> Cause | None:
+    """Why a candidate has failed for certain, whatever a comparison says; None while nothing shows it.
+
+    An engine that loads has engine.startDeadlineSeconds; everything before, such as an image that is pulled,
+    rollout.deadlineSeconds; a download under way tells its own stalls.
+    """
+    hanging = next((pod for pod in hung(observed) if pod.revision == target.hash), None)
+    if hanging is not None:
+        message = f"The engine of pod {hanging.name} makes no step and leaves questions unanswered while it is healthy."
+        return Cause("EngineHung", message, definite=True)
+    cause = revision_cause(observed, target.hash)
+    if cause is not None and _at_once(cause, target):
+        return cause
+    slow = _too_slow(target, observed, now)
+    return slow or _late(deployment, target, observed, cause, now)
+
+
+def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> Cause | None:
+    """Why the cluster cannot run a candidate, where it has not been able to for rollout.deadlineSeconds."""
+    cause, due = revision_cause(observed, target.hash), deadline(deployment, target, observed)
+    late = due is not None and now >= due
+    return cause if late and cause is not None and cause.reason in _NO_VERDICT else None
+
+
+def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:
+    """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody."""
+    limit = target.spec.engine.start_deadline_seconds
+    for pod in observed.engine_pods(target.hash):
+        engine = pod.container(names.ENGINE_CONTAINER)
+        begun = moment(engine.running_since) if engine is not None and not pod.containers_ready else None
+        if begun is not None and engine is not None and not engine.ready and now > begun + timedelta(seconds=limit):
+            message = (
+                f"The engine of pod {pod.name} gave no healthy answer within engine.startDeadlineSeconds ({limit} s). "
+                "Raise it if the model needs longer to load."
+            )
+            return Cause("EngineStartTooSlow", message, definite=True)
+    return None
 
 
 def _at_once(cause: Cause, target: Revision) -> bool:

@@ -38,6 +38,7 @@ class Controller:
         reconciler.lookups.lookout.tell = self.queue.add
         reconciler.lookups.tender.tell = self.queue.add
         reconciler.lookups.demands.tell = self.queue.add
+        reconciler.pools.wake = self.queue.add
         self.unprepared: str | None = "what there is has not been listed yet"
         """Why the work has not begun, or None."""
         self._untold: dict[str, int] = {}

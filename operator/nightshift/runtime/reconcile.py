@@ -23,6 +23,7 @@ from nightshift.core.status import refused_status, status
 from nightshift.runtime.apply import execute
 from nightshift.runtime.cache import Cache, Key
 from nightshift.runtime.lookups import Lookups
+from nightshift.runtime.pools import Pools
 from nightshift.runtime.records import record_event
 from nightshift.runtime.routes import release_routes
 from nightshift.runtime.telemetry import (
@@ -45,6 +46,8 @@ class Reconciler:
     kube: Kube
     cache: Cache
     lookups: Lookups
+    pools: Pools = field(default_factory=Pools)
+    """Whose candidate may ask for an accelerator."""
     quarrels: dict[Key, dict[tuple[str, str], Quarrel]] = field(default_factory=dict)
     """Objects that others change against us, by deployment, kind and name."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -66,6 +69,7 @@ class Reconciler:
             self.lookups.lookout.watch(key, ())
             self.lookups.demands.watch(key, None)
             self.lookups.demands.compare(key, wanted=False)
+            self.pools.tell(key, None)
             await self.lookups.tender.keep(key, ())
             await release_routes(key, self.kube, self.cache, self.config)
             return None
@@ -93,6 +97,7 @@ class Reconciler:
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
             observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
+        self.pools.tell(key, decided.contender)
         moment = asyncio.get_running_loop().time()
         decided, taken = settle(decided, observed, self.quarrels.get(key, {}), moment)
         ENGINES_HUNG.labels(*key).set(decided.hung)
@@ -129,7 +134,8 @@ class Reconciler:
         adapters, events = self.lookups.tender.sights(key), self.lookups.events
         children, images = self.cache.children(key), self.lookups.images
         demand, gateway = self.lookups.demands.demand(key), self.lookups.demands.gateway(key)
-        return observe(uid, children, images, progress, logs, engines, events, adapters, demand, gateway)
+        found = observe(uid, children, images, progress, logs, engines, events, adapters, demand, gateway)
+        return replace(found, turn=self.pools.turn(key))
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""
