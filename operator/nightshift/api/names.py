@@ -19,6 +19,7 @@ COMPONENT_ENGINE = "engine"
 COMPONENT_RESOLVE = "model-resolve"
 COMPONENT_DOWNLOAD = "model-download"
 COMPONENT_ADAPTER = "adapter-resolve"
+COMPONENT_PREFLIGHT = "preflight"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied-hash"
 """Hash of the whole object as Nightshift last applied it: tells a removed field from an equal one."""
@@ -37,6 +38,9 @@ ANNOTATION_DOWNLOADED = f"{GROUP}/downloaded"
 
 ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
 """On an LLMDeployment, with the value "off": a revision is made even if it does not seem to fit."""
+
+ANNOTATION_PREFLIGHT = f"{GROUP}/preflight"
+"""On an LLMDeployment, with the value "off": a new revision is made without asking its image beforehand."""
 
 ANNOTATION_HUNG = f"{GROUP}/hung-engine-deleted"
 """On a ControllerRevision: when a hung engine of it was deleted last, and the pod's uid; the budget of the next."""
@@ -69,6 +73,7 @@ ENGINE_PORT = 8000
 ENGINE_CONTAINER = "engine"
 DOWNLOAD_CONTAINER = "model-download"
 RESOLVE_CONTAINER = "model-resolve"
+PREFLIGHT_CONTAINER = "preflight"
 ADAPTERS_CONTAINER = "adapters"
 ADAPTERS_PORT = 8089
 """On which the container beside an engine is told which adapters to hold."""
@@ -110,6 +115,11 @@ def inspect_job_name(deployment: str, request_hash: str) -> str:
 def download_job_name(deployment: str, request_hash: str) -> str:
     """Name of the Job that downloads a model into the cache claim."""
     return f"{deployment}-download-{request_hash}"
+
+
+def preflight_job_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that asks a new revision's own image about its arguments and its model."""
+    return f"{deployment}-preflight-{request_hash}"
 
 
 def adapter_name(deployment: str, request_hash: str) -> str:
