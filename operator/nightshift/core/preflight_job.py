@@ -95,13 +95,17 @@ NOT_ASKED = Judged(None)
 def ask(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> Asked:
     """Ask a revision's image about it, where another revision serves that it is to replace.
 
+    While the deployment is paused nothing is made, and nobody is asked.
+
     Args:
         deployment: The deployment.
         revision: That is to be made; it is not stored yet.
         observed: Jobs, their pods, and the revisions that there are.
         now: The present moment.
     """
-    if not deployment.preflight or last_good(observed.revisions, revision, observed) is None:
+    if not deployment.preflight or deployment.spec.paused:
+        return NOT_ASKED
+    if last_good(observed.revisions, revision, observed) is None:
         return NOT_ASKED
     manifest = preflight_job(deployment, revision)
     request, name = request_of(manifest), manifest["metadata"]["name"]
