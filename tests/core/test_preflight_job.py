@@ -139,6 +139,13 @@ def test_the_image_is_asked_where_something_could_be_lost(observed: Observed) ->
         pytest.param(asked_for(running(20)), GIVEN_UP_SECONDS - 20, None, id="a program that runs"),
         pytest.param(asked_for(its_pod(phase="Running"), succeeded=True), 895, None, id="an answer that is on its way"),
         pytest.param(
+            asked_for(its_pod(phase="Failed", node="n")), 895, None, id="a pod that was lost, before the next is made"
+        ),
+        pytest.param(
+            asked_for(its_pod(phase="Failed", node="n"), its_pod(unschedulable=FULL, unplaced_since=NOW), ago=800), 100,
+            "Unschedulable", id="the next one, which finds no node",
+        ),
+        pytest.param(
             asked_for(pulling("ImagePullBackOff", DENIED)), None, "ImagePullFailed", id="an image that is not had"
         ),
         pytest.param(

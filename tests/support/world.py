@@ -42,8 +42,8 @@ class World:
         self.gpus = gpus
         self.fate: Callable[[Object], Fate] = lambda pod: Fate.SERVES
         self.answer: Callable[[Object], FetchOutcome] = usual_answer
-        self.preflight: Callable[[Object], PreflightOutcome] = nothing_against_it
-        """What an image says of a revision, given the Job's pod."""
+        self.preflight: Callable[[Object], PreflightOutcome | None] = nothing_against_it
+        """What an image says of a revision, given the Job's pod; None where that pod finds no node."""
         self._counter = 0
 
     def pending(self) -> list[Step]:
@@ -206,7 +206,8 @@ class World:
     def _job_pod(self, raw: Object) -> Object:
         owner = raw["metadata"]["ownerReferences"][0]["name"]
         if raw["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_PREFLIGHT:
-            return _ended(raw, to_message(self.preflight(raw)))
+            told = self.preflight(raw)
+            return _ended(raw, to_message(told)) if told is not None else _unschedulable("cpu")
         job = self.server.get(Reference("batch/v1", "Job", raw["metadata"]["namespace"], owner))
         outcome = self.answer(job) if job else Failed(reason=FetchReason.HUB_UNREACHABLE, message="The Job is gone.")
         return _ended(raw, to_line(outcome), failed=isinstance(outcome, Failed))
@@ -309,9 +310,9 @@ def _scheduled(engine: dict[str, Any] | None = None, phase: str = "Pending", rea
     return result
 
 
-def _unschedulable() -> dict[str, Any]:
+def _unschedulable(what: str = "nvidia.com/gpu") -> dict[str, Any]:
     message = (
-        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: "
+        f"0/1 nodes are available: 1 Insufficient {what}. preemption: 0/1 nodes are available: "
         "1 No preemption victims found for incoming pod."
     )
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}

@@ -6,7 +6,7 @@ engine comes. Where nothing serves that could be lost, the engine itself is the 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -154,10 +154,12 @@ def _awaited(
     if running:
         left = GIVEN_UP_SECONDS - (now - max(running)).total_seconds()
         return Pending(job.name, note, max(1.0, left)) if left > 0 else NOT_ASKED
-    cause = job_cause(observed, job.name)
+    waiting = tuple(pod for pod in pods if pod.phase == "Pending")
+    ended = bool(pods) and not waiting
+    cause = job_cause(replace(observed, pods=waiting), job.name) if not ended else None
     if cause is not None and cause.reason == "ImagePullFailed":
         return Pending(job.name, note, None, blocker=cause)
-    placed = any(pod.node is not None for pod in pods)
+    placed = any(pod.node is not None for pod in waiting)
     timeout = float(deployment.spec.rollout.placement_timeout_seconds)
     if cause is None:
         timeout = PULL_SECONDS if placed else max(timeout, SCHEDULING_SECONDS)
