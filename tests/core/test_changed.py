@@ -272,7 +272,9 @@ def test_while_a_rollout_is_under_way_it_waits_and_an_old_one_goes_with_it() -> 
     for _ in simulation.in_turn():
         target = simulation.status().target_revision
         new = [
-            raw for raw in simulation.server.of_kind("Pod") if raw["metadata"]["labels"][names.LABEL_REVISION] == target
+            raw
+            for raw in simulation.server.of_kind("Pod")
+            if target is not None and raw["metadata"]["labels"].get(names.LABEL_REVISION) == target
         ]
         if new:
             edit(simulation, new[0])

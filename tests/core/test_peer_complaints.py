@@ -183,7 +183,8 @@ def test_kubeai_442_a_rollout_asks_for_one_replica_more_at_a_time() -> None:
     most = 0
     for _ in each_step(simulation):
         asked, pods = sum(simulation.asked().values()), simulation.server.of_kind("Pod")
-        living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        engines = [pod for pod in pods if names.LABEL_REVISION in pod["metadata"]["labels"]]
+        living = [pod for pod in engines if "deletionTimestamp" not in pod["metadata"]]
         assert asked <= 4, f"{asked} replicas are asked for"
         assert len(living) <= 4
         most = max(most, len(living))

@@ -321,7 +321,7 @@ def test_an_old_revision_is_retired_once_its_last_pod_is_gone() -> None:
     simulation.change_spec(engine={"args": ["--seed=1"]})
     plans = list(simulation.in_turn())
     retired = [item for decided in plans for item in decided.delete]
-    assert [(item.kind, item.api_version) for item in retired] == [("ReplicaSet", "apps/v1")]
+    assert [(item.kind, item.api_version) for item in retired] == [("Job", "batch/v1"), ("ReplicaSet", "apps/v1")]
     assert len(simulation.server.of_kind("ControllerRevision")) == 2, "kept to go back to"
 
 
@@ -347,6 +347,7 @@ def test_pods_on_their_way_out_do_not_count_as_serving(
     """A spec that goes back and forth: what is being deleted still looks ready for a moment."""
     simulation = Simulation(model_spec(replicas=3)).settle()
     old = str(simulation.status().target_revision)
+    simulation.annotate(preflight="off")
     simulation.change_spec(engine={"args": ["--seed=1"]})
     simulation.tell_all()
     simulation.reconcile()

@@ -89,7 +89,7 @@ def test_weights_follow_ready_replicas_and_end_at_the_target_alone() -> None:
         current = shares(simulation)
         if not seen or seen[-1] != current:
             seen.append(current)
-    assert seen[:3] == [[100, 0], [75, 25], [67, 33]]
+    assert seen[:4] == [[100], [100, 0], [75, 25], [67, 33]], "its image is asked first"
     assert seen[-2:] == [[0, 100], [100]]
     assert all(first >= 0 for first, *_ in seen)
     assert [first for first, *rest in seen if rest] == sorted((f for f, *r in seen if r), reverse=True)

@@ -201,6 +201,8 @@ def plain(raw: Object, owners: Mapping[str, str]) -> Object:
     passed_over |= {names.ANNOTATION_CORRECTED}
     metadata["annotations"] = {key: value for key, value in annotations.items() if key not in passed_over}
     rest = {key: value for key, value in raw.items() if key not in ("metadata", "revision", "status")}
+    if raw["kind"] == "ControllerRevision" and "preflight" in rest["data"]:  # only asked where something served
+        rest["data"] = {key: value for key, value in rest["data"].items() if key != "preflight"}
     if raw["kind"] == "ConfigMap":
         rest["data"] = {**json.loads(raw["data"][ROUTE_KEY]), "uid": "", "generation": 0}
     if raw["kind"] == names.KIND:

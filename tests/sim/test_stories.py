@@ -8,6 +8,7 @@ import pytest
 
 from nightshift.api import names
 from nightshift.api.fetch import Failed, FetchReason, Resolved
+from nightshift.api.preflight import PreflightCheck, PreflightOutcome, PreflightResult
 from nightshift.core.autoscale.demand import Demand, History, Load
 from nightshift.core.autoscale.history import WINDOW_SECONDS
 from nightshift.core.facts import ImageNotFound, Known
@@ -16,7 +17,7 @@ from tests.support.builders import DIGEST, HUB_MODEL, NOW, SHA, digest_known, mo
 from tests.support.golden import assert_golden
 from tests.support.simulation import Simulation
 from tests.support.town import auto
-from tests.support.world import Fate
+from tests.support.world import Fate, nothing_against_it
 
 STORIES = Path(__file__).parent / "stories"
 
@@ -52,6 +53,19 @@ def broken_argument_and_its_correction() -> Simulation:
     simulation.change_spec(engine={"args": ["--speed=ludicrous"]})
     simulation.settle()
     simulation.world.fate = lambda pod: Fate.SERVES
+    simulation.change_spec(engine={"args": ["--max-model-len=1024"]})
+    return simulation.settle()
+
+
+def removed_flag_that_the_image_itself_refuses_and_its_correction() -> Simulation:
+    """No replica is started for it, and what serves is not touched."""
+    simulation = Simulation(model_spec()).settle()
+    said = "unrecognized arguments: --swap-space=4"
+    refused = PreflightCheck(check="arguments", result=PreflightResult.REFUSED, said=said)
+    simulation.world.preflight = lambda pod: PreflightOutcome(vllm="0.32.0", checks=(refused,))
+    simulation.change_spec(engine={"args": ["--swap-space=4"]})
+    simulation.settle()
+    simulation.world.preflight = nothing_against_it
     simulation.change_spec(engine={"args": ["--max-model-len=1024"]})
     return simulation.settle()
 
@@ -148,6 +162,7 @@ TOLD: tuple[Callable[[], Simulation], ...] = (
     change_of_an_argument_with_two_replicas,
     change_taken_back_halfway,
     broken_argument_and_its_correction,
+    removed_flag_that_the_image_itself_refuses_and_its_correction,
     gated_model_whose_access_is_granted_later,
     tag_that_the_registry_does_not_have,
     download_into_a_claim,

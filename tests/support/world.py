@@ -13,6 +13,7 @@ from typing import Any
 from nightshift.adapters.kube import Object, Reference, reference
 from nightshift.api import names
 from nightshift.api.fetch import AdapterResolved, Downloaded, Failed, FetchOutcome, FetchReason, Resolved, to_line
+from nightshift.api.preflight import PreflightCheck, PreflightOutcome, PreflightResult, to_message
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, SHA
 
@@ -41,6 +42,8 @@ class World:
         self.gpus = gpus
         self.fate: Callable[[Object], Fate] = lambda pod: Fate.SERVES
         self.answer: Callable[[Object], FetchOutcome] = usual_answer
+        self.preflight: Callable[[Object], PreflightOutcome | None] = nothing_against_it
+        """What an image says of a revision, given the Job's pod; None where that pod finds no node."""
         self._counter = 0
 
     def pending(self) -> list[Step]:
@@ -202,13 +205,12 @@ class World:
 
     def _job_pod(self, raw: Object) -> Object:
         owner = raw["metadata"]["ownerReferences"][0]["name"]
+        if raw["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_PREFLIGHT:
+            told = self.preflight(raw)
+            return _ended(raw, to_message(told)) if told is not None else _unschedulable("cpu")
         job = self.server.get(Reference("batch/v1", "Job", raw["metadata"]["namespace"], owner))
         outcome = self.answer(job) if job else Failed(reason=FetchReason.HUB_UNREACHABLE, message="The Job is gone.")
-        failed = isinstance(outcome, Failed)
-        ended = {"exitCode": int(failed), "message": to_line(outcome)}
-        name = raw["spec"]["containers"][0]["name"]
-        containers = [{"name": name, "state": {"terminated": ended}, "restartCount": 0}]
-        return {"phase": "Failed" if failed else "Succeeded", "containerStatuses": containers}
+        return _ended(raw, to_line(outcome), failed=isinstance(outcome, Failed))
 
     def _fits(self, raw: Object) -> bool:
         return self._asked_gpus(raw) <= self.gpus - sum(
@@ -235,6 +237,11 @@ class World:
 
     def _deletion(self, where: Reference) -> Callable[[], None]:
         return lambda: self.server.delete(where)
+
+
+def nothing_against_it(pod: Object) -> PreflightOutcome:
+    """What an image says of arguments that it takes."""
+    return PreflightOutcome(checks=(PreflightCheck(check="arguments", result=PreflightResult.PASSED),))
 
 
 def usual_answer(job: Object) -> FetchOutcome:
@@ -268,6 +275,13 @@ def _deletion_cost(pod: Mapping[str, Any]) -> int:
     return int((pod["metadata"].get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost", 0))
 
 
+def _ended(pod: Object, message: str, *, failed: bool = False) -> Object:
+    """The status of a Job's pod whose only container has ended."""
+    ended = {"exitCode": int(failed), "message": message}
+    containers = [{"name": pod["spec"]["containers"][0]["name"], "state": {"terminated": ended}, "restartCount": 0}]
+    return {"phase": "Failed" if failed else "Succeeded", "containerStatuses": containers}
+
+
 def _ip(pod: str) -> str:
     """The address of a pod, by the number that its name ends with."""
     number = int(pod.rpartition("-")[2])
@@ -296,9 +310,9 @@ def _scheduled(engine: dict[str, Any] | None = None, phase: str = "Pending", rea
     return result
 
 
-def _unschedulable() -> dict[str, Any]:
+def _unschedulable(what: str = "nvidia.com/gpu") -> dict[str, Any]:
     message = (
-        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: "
+        f"0/1 nodes are available: 1 Insufficient {what}. preemption: 0/1 nodes are available: "
         "1 No preemption victims found for incoming pod."
     )
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}

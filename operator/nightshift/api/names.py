@@ -20,6 +20,7 @@ COMPONENT_RESOLVE = "model-resolve"
 COMPONENT_DOWNLOAD = "model-download"
 COMPONENT_ADAPTER = "adapter-resolve"
 COMPONENT_EVALUATION = "evaluation"
+COMPONENT_PREFLIGHT = "preflight"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied-hash"
 """Hash of the whole object as Nightshift last applied it: tells a removed field from an equal one."""
@@ -38,6 +39,9 @@ ANNOTATION_DOWNLOADED = f"{GROUP}/downloaded"
 
 ANNOTATION_FIT_CHECK = f"{GROUP}/fit-check"
 """On an LLMDeployment, with the value "off": a revision is made even if it does not seem to fit."""
+
+ANNOTATION_PREFLIGHT = f"{GROUP}/preflight"
+"""On an LLMDeployment, with the value "off": a new revision is made without asking its image beforehand."""
 
 ANNOTATION_HUNG = f"{GROUP}/hung-engine-deleted"
 """On a ControllerRevision: when a hung engine of it was deleted last, and the pod's uid; the budget of the next."""
@@ -80,6 +84,7 @@ ENGINE_CONTAINER = "engine"
 DOWNLOAD_CONTAINER = "model-download"
 RESOLVE_CONTAINER = "model-resolve"
 EVALUATION_CONTAINER = "evaluation"
+PREFLIGHT_CONTAINER = "preflight"
 ADAPTERS_CONTAINER = "adapters"
 ADAPTERS_PORT = 8089
 """On which the container beside an engine is told which adapters to hold."""
@@ -126,6 +131,11 @@ def download_job_name(deployment: str, request_hash: str) -> str:
 def evaluation_job_name(deployment: str, request_hash: str) -> str:
     """Name of a Job that asks golden questions."""
     return f"{deployment}-golden-{request_hash}"
+
+
+def preflight_job_name(deployment: str, request_hash: str) -> str:
+    """Name of the Job that asks a new revision's own image about its arguments and its model."""
+    return f"{deployment}-preflight-{request_hash}"
 
 
 def adapter_name(deployment: str, request_hash: str) -> str:

@@ -21,6 +21,8 @@ class LLMDeployment(Model):
     deleting: bool
     fit_check: bool = True
     """Whether what does not fit is refused; an annotation turns it off."""
+    preflight: bool = True
+    """Whether a new revision's own image is asked before it replaces what serves; an annotation turns it off."""
     retry: str | None = None
     """Value of the annotation by which people ask for another try of a revision that was judged failed."""
     order: str | None = None
@@ -70,6 +72,7 @@ def parse(body: Mapping[str, Any]) -> LLMDeployment:
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         fit_check=str((metadata.get("annotations") or {}).get(names.ANNOTATION_FIT_CHECK)).lower() != "off",
+        preflight=str((metadata.get("annotations") or {}).get(names.ANNOTATION_PREFLIGHT)).lower() != "off",
         retry=(metadata.get("annotations") or {}).get(names.ANNOTATION_RETRY),
         order=(metadata.get("annotations") or {}).get(names.ANNOTATION_PERSON),
         spec=spec,

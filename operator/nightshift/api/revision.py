@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from nightshift.api.base import StoredModel
 from nightshift.api.model_facts import OptionalFacts
 from nightshift.api.overlay import PodTemplate
+from nightshift.api.preflight import OptionalPreflight
 from nightshift.api.spec import EngineSpec, HardwareSpec, ModelSpec
 
 
@@ -60,4 +61,7 @@ class RevisionRecord(StoredModel):
     pod_template: dict[str, Any]
     facts: OptionalFacts = Field(
         default=None, description="What was known of the model when the revision was made; no part of its identity."
+    )
+    preflight: OptionalPreflight = Field(
+        default=None, description="What its image said of it before it was made, where that was asked; likewise."
     )

@@ -1,4 +1,4 @@
-"""Jobs that resolve or download models: when one is tried again, and when nobody waits for it any more."""
+"""Jobs that resolve or download models, or ask images: when one is tried again, and when nobody waits for it."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -38,7 +38,10 @@ def unfinished(observed: Observed, jobs: Iterable[JobFacts]) -> tuple[JobFacts, 
 def superseded(observed: Observed, awaited: str | None) -> tuple[Delete, ...]:
     """Delete Jobs that still look for a model's commit or facts, other than the one that is awaited.
 
-    What has ended goes by itself after a while, and says until then why.
+    What has ended goes by itself after a while, and says until then why. What an image was asked stays for as long as
+    its answer counts, and goes then.
     """
-    jobs = [job for job in observed.jobs if job.component == names.COMPONENT_RESOLVE and job.name != awaited]
-    return dropped(observed, unfinished(observed, jobs))
+    others = [job for job in observed.jobs if job.name != awaited]
+    resolving = [job for job in others if job.component == names.COMPONENT_RESOLVE]
+    asking = [job for job in others if job.component == names.COMPONENT_PREFLIGHT]
+    return (*dropped(observed, unfinished(observed, resolving)), *dropped(observed, asking))

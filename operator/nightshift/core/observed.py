@@ -7,6 +7,7 @@ from typing import Any
 
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
+from nightshift.api.preflight import PreflightOutcome, parse_preflight
 from nightshift.core.adapter_sight import AdapterSight
 from nightshift.core.analysis.verdict import Judgement
 from nightshift.core.autoscale.demand import Demand, GatewaySight
@@ -92,6 +93,8 @@ class PodFacts:
     containers: tuple[ContainerFacts, ...]
     outcome: FetchOutcome | None
     """What a fetch container said when it ended."""
+    preflight: PreflightOutcome | None = None
+    """What an engine image said of a revision when it was asked."""
     node: str | None = None
     containers_ready: bool = False
     """All containers were ready when the kubelet last reported; with the pod not ready, the node is lost."""
@@ -263,6 +266,7 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         container for container in containers if container.name in (names.DOWNLOAD_CONTAINER, names.RESOLVE_CONTAINER)
     ]
     outcomes = [parse_outcome(container.termination_message) for container in fetches]
+    asked = (item.termination_message for item in containers if item.name == names.PREFLIGHT_CONTAINER)
     return PodFacts(
         name=metadata["name"],
         uid=str(metadata.get("uid") or ""),
@@ -278,6 +282,7 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
         containers=containers,
         outcome=next((outcome for outcome in outcomes if outcome is not None), None),
+        preflight=next((told for text in asked if (told := parse_preflight(text)) is not None), None),
         node=(raw.get("spec") or {}).get("nodeName"),
         containers_ready=(conditions.get("ContainersReady") or {}).get("status") == "True",
         unplaced_since=moment(scheduled.get("lastTransitionTime")) or moment(metadata.get("creationTimestamp")),

@@ -134,7 +134,8 @@ def job_refused(job: str, message: str) -> Cause:
         return Cause("QuotaExceeded", f"{told} {remedy}", definite=True)
     if _breaks_limit_range(message):
         remedy = (
-            "Have the namespace's LimitRange changed: the pod asks for cpu 100m and memory 128Mi, and sets no limits."
+            "Have the namespace's LimitRange changed: the pod asks for cpu 100m and memory 128Mi (256Mi to look at an "
+            "image), and sets no limits."
         )
         return Cause("LimitRangeViolation", f"{told} {remedy}", definite=True)
     return Cause("PodsRefused", f"{told} Correct the namespace's policies.", definite=True)

@@ -1,7 +1,7 @@
 """Which revision the spec asks for, and what must be asked before a new one can be made."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from nightshift.api.model_facts import ModelFacts
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import Resolved, RevisionSpec
 from nightshift.api.spec import HardwareCandidate
-from nightshift.core import children, preflight
+from nightshift.core import children, preflight, preflight_job
 from nightshift.core.adapters import Entry, entries, lora_rank
 from nightshift.core.causes import Cause, job_cause
 from nightshift.core.facts import ImageNotFound, Known, Unknown
@@ -124,7 +124,21 @@ def _on(
         return Waiting(blocker=fits, unfit=True)
     if open_ := next((entry.wanted for entry in adapters if entry.awaited), None):
         return Waiting(note=f"Reading the rank of adapter {open_.name}, with which engines are started.")
-    return New(_revision(deployment, placed, model, observed, config, fits.facts))
+    return _asked(deployment, _revision(deployment, placed, model, observed, config, fits.facts), observed, now)
+
+
+def _asked(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> Target:
+    """The revision as it is stored once its own image has nothing against it."""
+    asked = preflight_job.ask(deployment, revision, observed, now)
+    if isinstance(asked, preflight_job.Pending):
+        return Waiting(asked.apply, asked.delete, (), asked.requeue_after, asked.blocker, asked.note, asked.job)
+    if isinstance(asked, preflight_job.Refused):
+        return Waiting(blocker=asked.cause, job=asked.job)
+    if asked.stored is None:
+        return New(revision)
+    record = revision.record.model_copy(update={"preflight": asked.stored})
+    manifest = children.controller_revision(deployment, revision.hash, revision.number, record)
+    return New(replace(revision, record=record, manifest=manifest))
 
 
 def _rank(adapters: tuple[Entry, ...], previous: Revision | None) -> int | None:
