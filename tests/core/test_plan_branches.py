@@ -360,8 +360,7 @@ def test_pods_on_their_way_out_do_not_count_as_serving(
     )
     pods = (*[pod(old, ready=True)] * 3, *[pod(new, ready=True)] * 2)
     spec = model_spec(replicas=3, engine={"args": ["--seed=1"]})
-    changed = replace(observed, replica_sets=owners, pods=pods)
-    decided = plan(deployment(spec, uid="uid-1"), changed, config(), NOW)
+    decided = plan(deployment(spec, uid="uid-1"), replace(observed, replica_sets=owners, pods=pods), config(), NOW)
     assert decided.counts == dict(zip((old, new), expected, strict=True))
 
 

@@ -217,11 +217,11 @@ def changed(path: str, text: str) -> dict[str, str]:
         ),
         pytest.param(
             changed("vllm/model_executor/models/registry.py", "import os\nos.abort()"),
-            {"arguments": "Passed"}, id="a vLLM that crashes",
+            {"arguments": "Passed", "end": "Unknown"}, id="a vLLM that crashes",
         ),
         pytest.param(
             changed("vllm/model_executor/models/registry.py", "import sys\nsys.exit(3)"),
-            {"arguments": "Passed"}, id="a vLLM that ends the program",
+            {"arguments": "Passed", "end": "Unknown"}, id="a vLLM that ends the program",
         ),
     ],
 )  # fmt: skip
@@ -234,8 +234,8 @@ def test_what_cannot_be_judged_is_unknown_and_what_is_known_already_is_told(
 def test_a_vllm_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     files = changed("vllm/plugins/__init__.py", "import signal\nwhile True: signal.pause()")
     found = told(tmp_path, files, "/models/x", architecture="LlamaForCausalLM", seconds=2)
-    assert found.checks[-1].check == "time"
-    assert "did not come to an end within 2 s" in found.checks[-1].said
+    assert found.checks[-1].check == "end"
+    assert "took longer than 2 s" in found.checks[-1].said
 
 
 def test_long_answers_are_cut_so_that_all_of_them_are_told(tmp_path: Path) -> None:

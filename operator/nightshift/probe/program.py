@@ -80,10 +80,10 @@ def vllm_version() -> str | None:
 def cuda_version() -> str | None:
     """The CUDA version that torch was built for; read from its file, since an import may touch a driver."""
     found = importlib.util.find_spec("torch")
-    file = Path(found.origin).parent / "version.py" if found is not None and found.origin else None
-    if file is None or not file.exists():
+    if found is None or found.origin is None:
         return None
-    told = re.search(r"^cuda\b[^=\n]*=\s*'([0-9.]+)'", file.read_text(), re.MULTILINE)
+    text = Path(found.origin).with_name("version.py").read_text()
+    told = re.search(r"^cuda\b[^=\n]*=\s*'([0-9.]+)'", text, re.MULTILINE)
     return told.group(1) if told else None
 
 
@@ -305,7 +305,7 @@ CHECKS = {
 """In order: what takes longest, or is likeliest to break off, comes last."""
 
 
-def examine(about: dict[str, Any], arguments: list[str], write: Callable[[dict[str, str]], Any]) -> None:
+def examine(about: dict[str, Any], arguments: list[str], write: Callable[[dict[str, str]], None]) -> None:
     """All checks, each of which is written as soon as it is known."""
 
     def tell(check: str, result: str, said: str) -> None:
@@ -313,8 +313,7 @@ def examine(about: dict[str, Any], arguments: list[str], write: Callable[[dict[s
 
     for fact, look in FACTS.items():
         try:
-            found = look()
-            if found:
+            if found := look():
                 write({"fact": fact, "value": found})
         except Exception:  # noqa: S112 - what cannot be told is left out
             continue
@@ -342,8 +341,13 @@ def in_a_child(about: dict[str, Any], arguments: list[str]) -> tuple[int, int]:
     if child:
         os.close(writing)
         return child, reading
+
+    def write(line: dict[str, str]) -> None:
+        os.write(writing, (json.dumps(line) + "\n").encode())
+
     try:
-        examine(about, arguments, lambda line: os.write(writing, (json.dumps(line) + "\n").encode()))
+        examine(about, arguments, write)
+        write({"done": "yes"})
     finally:
         sys.stdout.flush()
         os._exit(0)
@@ -352,16 +356,16 @@ def in_a_child(about: dict[str, Any], arguments: list[str]) -> tuple[int, int]:
 def lines(reading: int, seconds: float) -> Iterator[dict[str, str]]:
     """What the child writes, until it ends or its time is over."""
     deadline, rest = time.monotonic() + seconds, b""
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([reading], [], [], left)[0]:
-            break
+    while select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
         more = os.read(reading, 65536)
         *whole, rest = (rest + more).split(b"\n")
-        for line in whole:
-            yield json.loads(line)
+        for told in map(json.loads, whole):
+            if "done" in told:
+                return
+            yield told
         if not more:
-            return
-    yield {"check": "time", "result": UNKNOWN, "said": f"vLLM did not come to an end within {seconds:.0f} s."}
+            break
+    yield {"check": "end", "result": UNKNOWN, "said": f"vLLM ended the program, or took longer than {seconds:.0f} s."}
 
 
 def outcome(told: list[dict[str, str]]) -> str:
