@@ -1,6 +1,7 @@
 """A new revision's own image is asked before anything of it is started."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,10 @@ def test_a_pool_without_a_node_is_found_while_the_old_one_serves(world: World) -
     world.becomes_ready(seconds=120)
     pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
     world.when("it is to run where there is no node")
-    nowhere = {"podTemplate": {"nodeSelector": {"story": "nowhere"}}, "rollout": {"placementTimeoutSeconds": 15}}
+    nowhere: dict[str, Any] = {
+        "podTemplate": {"nodeSelector": {"story": "nowhere"}},
+        "rollout": {"placementTimeoutSeconds": 15},
+    }
     world.apply(world.simulated(**nowhere))
     found = world.eventually(
         "the status says that the look finds no node", partial(world.expect, "Ready", "False", "Unschedulable"), 60

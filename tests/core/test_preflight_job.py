@@ -106,7 +106,7 @@ def pending(observed: Observed, written: dict[str, Any] | None = None) -> Pendin
         pytest.param(Observed(revisions=(STABLE,)), {**CHANGED, "paused": True}, {}, id="while it is paused"),
     ],
 )
-def test_nobody_is_asked(observed: Observed, written: dict[str, Any] | None, notes: dict[str, str]) -> None:
+def test_nobody_is_asked(observed: Observed, written: dict[str, Any] | None, notes: dict[str, Any]) -> None:
     assert found(observed, written, **notes) == NOT_ASKED
 
 
