@@ -1,12 +1,13 @@
 """What stories of judged rollouts share: engines whose times scatter as real ones do, and what is seen meanwhile."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from e2e.model.data import Pair
 from e2e.stories.bad_inputs import SMALL
 from e2e.stories.world import World, is_ready, revision_of, simulator_repository
 from e2e.support.client import Events, Object
@@ -26,6 +27,9 @@ VERDICT_SECONDS = 240.0
 """From a change to the end of its rollout. Engines are read every half minute, so two readings after the last request
 that was needed are two thirds of a minute."""
 LABEL = "story-rollout"
+GOLDEN = "golden"
+EVALUATION: Mapping[str, Any] = {"goldenSetRef": {"name": GOLDEN}}
+"""spec.evaluation with the questions of `golden_set`."""
 EXCLUSIVE = ("Ready", "Reconciling", "Stalled")
 """Of these conditions one is True at any time."""
 
@@ -58,6 +62,29 @@ def labelled(deployment: Object) -> Object:
     """The same with a label by which a watch finds this one alone."""
     metadata = deployment["metadata"]
     return deployment | {"metadata": metadata | {"labels": {LABEL: metadata["name"]}}}
+
+
+def golden_set(world: World, pairs: Sequence[Pair], tokens: int = 24) -> Object:
+    """A ConfigMap with questions to the tiny model, each with its true answer."""
+    metadata = {"name": GOLDEN, "namespace": world.namespace}
+    lines = "\n".join(golden_lines(pairs, tokens))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"golden.jsonl": lines}}
+
+
+def golden_lines(pairs: Iterable[Pair], tokens: int = 24) -> list[str]:
+    """The same as lines of a golden set."""
+    return [
+        json.dumps(
+            {
+                "id": pair.id,
+                "messages": [{"role": "user", "content": pair.question}],
+                "expected": pair.answer,
+                "scorer": {"type": "exact"},
+                "maxTokens": tokens,
+            }
+        )
+        for pair in pairs
+    ]
 
 
 @dataclass(frozen=True)
@@ -247,3 +274,14 @@ def rolled_back(world: World, seen: Seen, revision: str, *reasons: str, seconds:
     assert told.partition(" back: ")[2].rstrip(".") in said["message"], said["message"]
     assert seen.phases(revision)[-2:] == [Phase.ROLLING_BACK, Phase.ROLLED_BACK]
     return told
+
+
+def most_engines(events: Events) -> int:
+    """Engine pods of all deployments that were there at once and stayed, those that wait for a node included."""
+    there: set[str] = set()
+    most = 0
+    for kind, pod in events:
+        stays = kind != "DELETED" and "deletionTimestamp" not in pod["metadata"]
+        there = there | {pod["metadata"]["uid"]} if stays else there - {pod["metadata"]["uid"]}
+        most = max(most, len(there))
+    return most

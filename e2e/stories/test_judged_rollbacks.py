@@ -11,12 +11,14 @@ import pytest
 
 from e2e.model import data
 from e2e.stories.rolling import (
+    EVALUATION,
     NEW,
     OLD,
     PACE,
     candidate,
     clients,
     generation,
+    golden_set,
     labelled,
     notes,
     only,
@@ -35,10 +37,7 @@ from nightshift.api.rollout import Phase
 HANG_SECONDS = 400.0
 """An engine is read every half minute, and suspected after a minute of stillness."""
 REAL_SECONDS = 900.0
-GOLDEN = "golden"
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
-LEAST_WRONG = 14
-"""So many answers that got worse, and none better, are beyond chance."""
 
 
 @dataclass(frozen=True)
@@ -130,31 +129,12 @@ def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) ->
     assert seen.told(changed, ["InProgress", "Failed"]) == []
 
 
-def golden_set(world: World) -> Object:
-    """The tiny model's own questions with their true answers: capitals, and sums which it knows or has to work out."""
-    pairs = [*data.capitals(), *data.trained_sums()[::8], *data.held_out_sums()]
-    assert len(pairs) > 3 * LEAST_WRONG, "too few for a third of wrong answers to show"
-    lines = [
-        json.dumps(
-            {
-                "id": pair.id,
-                "messages": [{"role": "user", "content": pair.question}],
-                "expected": pair.answer,
-                "scorer": {"type": "exact"},
-                "maxTokens": 24,
-            }
-        )
-        for pair in pairs
-    ]
-    metadata = {"name": GOLDEN, "namespace": world.namespace}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"golden.jsonl": "\n".join(lines)}}
-
-
 @pytest.mark.long
 @pytest.mark.engine("real vLLM 0.32.0")
 def test_a_damaged_model_is_caught_by_the_golden_set(world: World) -> None:
     """Failed client requests: 0."""
-    world.given("the tiny model on real vLLM, and a golden set of capitals and sums")
+    pairs = [*data.capitals(), *data.trained_sums()[::8], *data.held_out_sums()]
+    world.given(f"the tiny model on real vLLM, and a golden set of {len(pairs)} capitals and sums")
 
     def real(model: str) -> Object:
         template = {"resources": {"requests": {"cpu": "20m"}}}
@@ -162,12 +142,12 @@ def test_a_damaged_model_is_caught_by_the_golden_set(world: World) -> None:
             world.deployment(
                 model={"uri": f"hf://nightshift/{model}"},
                 rollout={**PACE, "deadlineSeconds": 3600},
-                evaluation={"goldenSetRef": {"name": GOLDEN}},
+                evaluation=EVALUATION,
                 podTemplate=template,
             )
         )
 
-    world.apply(golden_set(world), real("tiny"))
+    world.apply(golden_set(world, pairs), real("tiny"))
     world.becomes_ready()
     old = world.read()["status"]["revision"]
     with watching(world) as seen, clients(world, Shape("tiny", per_second=1, tokens=4)) as load:

@@ -5,7 +5,9 @@ from functools import partial
 
 import pytest
 
+from e2e.model import data
 from e2e.stories.rolling import (
+    EVALUATION,
     NEW,
     OLD,
     PACE,
@@ -14,6 +16,8 @@ from e2e.stories.rolling import (
     candidate,
     clients,
     generation,
+    golden_set,
+    most_engines,
     notes,
     only,
     order,
@@ -27,7 +31,7 @@ from e2e.stories.rolling import (
 from e2e.stories.test_rollout import GPU, offer_gpus
 from e2e.stories.world import World, revision_of
 from e2e.stories.zero import automatic, falls_asleep, replicas
-from e2e.support.client import Events, Object
+from e2e.support.client import Object
 from e2e.support.install import SYSTEM
 from e2e.support.killing import kill_container
 from e2e.support.load import Shape
@@ -37,6 +41,8 @@ from nightshift.api.rollout import Phase
 PAIR = ("first", "second")
 ENGINES = f"{names.LABEL_COMPONENT}={names.COMPONENT_ENGINE}"
 DRAIN_SECONDS = 15
+GOLDEN_QUESTIONS = 150
+"""As many as one Job asks, and enough to tell by them alone that no more requests fail."""
 SOUND, SLOW = None, {"slow": 2.0}
 WAYS = {
     "a sound one": (SOUND, Phase.PROMOTING, Phase.PROMOTED),
@@ -51,17 +57,6 @@ def pair(world: World, version: str) -> list[Object]:
     return [simulated(world, version, name, hardware=GPU) for name in PAIR]
 
 
-def most_at_once(events: Events) -> int:
-    """Engine pods of all deployments that were there at once and stayed, those that wait for a node included."""
-    there: set[str] = set()
-    most = 0
-    for kind, pod in events:
-        stays = kind != "DELETED" and "deletionTimestamp" not in pod["metadata"]
-        there = there | {pod["metadata"]["uid"]} if stays else there - {pod["metadata"]["uid"]}
-        most = max(most, len(there))
-    return most
-
-
 @pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_two_rollouts_share_the_one_spare_accelerator(world: World) -> None:
@@ -73,7 +68,6 @@ def test_two_rollouts_share_the_one_spare_accelerator(world: World) -> None:
         world.becomes_ready(name, 120)
     old = {name: world.read(name)["status"]["revision"] for name in PAIR}
     first, second = (Shape(name, per_second=8, tokens=6) for name in PAIR)
-    # One that waits for its turn, and not for a node, has no time to replace in place.
     with (
         watching(world, "first") as one,
         watching(world, "second") as other,
@@ -87,7 +81,7 @@ def test_two_rollouts_share_the_one_spare_accelerator(world: World) -> None:
         watched = {"first": one, "second": other}
         for name, seen in watched.items():
             promoted(world, seen, candidate(world, old[name], name), seconds=480, name=name)
-        most = most_at_once(pods())
+        most = most_engines(pods())
         outcomes = load.outcome(120), more.outcome(120)
     world.then(f"at most {most} engines were asked for at once")
     for outcome in outcomes:
@@ -153,13 +147,13 @@ def paused(world: World, seen: Seen, revision: str) -> None:
 @pytest.mark.engine("simulator")
 def test_at_zero_a_candidate_is_judged_by_golden_questions_alone_and_leaves_again(world: World) -> None:
     """Failed client requests: 0."""
-    quick = {"VLLM_SIM_STEP_SECONDS": "0.01", "VLLM_SIM_JITTER": "0.3"}
+    questions = [*data.capitals(), *data.trained_sums()][:GOLDEN_QUESTIONS]
 
     def make(version: str) -> Object:
-        return simulated(world, version, variables=quick, scaling=automatic())
+        return simulated(world, version, scaling=automatic(), evaluation=EVALUATION)
 
-    world.given(f"a deployment on {OLD} that is at zero, as nobody asks")
-    world.apply(make(OLD))
+    world.given(f"a deployment on {OLD} that is at zero, as nobody asks, and {len(questions)} golden questions")
+    world.apply(golden_set(world, questions, tokens=4), make(OLD))
     world.becomes_ready(seconds=120)
     old = world.read()["status"]["revision"]
     falls_asleep(world, gone=True)
