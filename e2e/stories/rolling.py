@@ -22,7 +22,7 @@ PACE: Mapping[str, Any] = {"steps": [50], "stepSeconds": 10, "deadlineSeconds": 
 VARIABLES: Mapping[str, str] = {"VLLM_SIM_STEP_SECONDS": "0.025", "VLLM_SIM_JITTER": "0.3"}
 """Times of tokens that fall on both sides of a bound of vLLM's buckets: nothing is seen of what stays inside of one."""
 SHAPE = Shape("tiny", per_second=15, tokens=6)
-"""150 requests are answered by each revision within half a minute, which is what the verdict on errors needs."""
+"""Each revision answers 450 requests in a minute: so many tell twice the time from the same by themselves."""
 VERDICT_SECONDS = 240.0
 """From a change to the end of its rollout. Engines are read every half minute, so two readings after the last request
 that was needed are two thirds of a minute."""

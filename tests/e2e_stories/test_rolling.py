@@ -1,16 +1,22 @@
 """What the stories of judged rollouts judge by: each judgement with a case that it must find."""
 
+import random
+from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from e2e.model import data
-from e2e.stories.rolling import Seen, complaints, golden_lines, most_engines, readings, states
+from e2e.stories.rolling import SHAPE, VARIABLES, Seen, complaints, golden_lines, most_engines, readings, states
 from e2e.support.client import Events
 from nightshift.api import names
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.analysis.evidence import Arm, Histogram
+from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.golden.parse import GoldenSet, parse_set
+from tests.support.evidence import evidence, judged
 
 UNDER_WAY = {"Ready": "False", "Reconciling": "True", "Stalled": "False", "Progressing": "True"}
 SERVES = {"Ready": "True", "Reconciling": "False", "Stalled": "False", "Progressing": "False"}
@@ -121,3 +127,47 @@ def test_the_golden_set_of_the_stories_can_be_read() -> None:
     found = parse_set("\n".join(golden_lines(pairs)).encode())
     assert isinstance(found, GoldenSet), found
     assert len(found.questions) == len(pairs)
+
+
+FIRST_TOKEN = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5)
+INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15)
+"""vLLM's bounds, as far as the stories' times reach."""
+
+
+def counted(bounds: Sequence[float], times: Sequence[float]) -> Histogram:
+    counts = [0] * (len(bounds) + 1)
+    for time in times:
+        counts[bisect_left(bounds, time)] += 1
+    return Histogram(tuple(bounds), tuple(counts))
+
+
+def answered(requests: int, slow: float, seed: int) -> Arm:
+    """Requests as the stories' engines answer them: each waits for the step that runs, and then for its own."""
+    draw, jitter = random.Random(seed), float(VARIABLES["VLLM_SIM_JITTER"])
+
+    def step() -> float:
+        return slow * float(VARIABLES["VLLM_SIM_STEP_SECONDS"]) * (1 + jitter * draw.uniform(-1, 1))
+
+    first = [draw.random() * step() + step() for _ in range(requests)]
+    others = [step() for _ in range(requests * (SHAPE.tokens - 1))]
+    return Arm(
+        requests,
+        0,
+        first_token=counted(FIRST_TOKEN, first),
+        inter_token=counted(INTER_TOKEN, others),
+        finish_reasons={"length": requests},
+        stalled=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("slow", "verdict"),
+    [
+        pytest.param(1.0, Verdict.PASS, id="the same times pass"),
+        pytest.param(2.0, Verdict.FAIL, id="twice the times fail"),
+    ],
+)
+def test_a_minute_of_the_stories_requests_suffices_for_a_verdict(slow: float, verdict: Verdict) -> None:
+    in_a_window = round(20 * SHAPE.per_second / 2)
+    found = judged(evidence(answered(in_a_window, 1.0, 1), answered(in_a_window, slow, 2), windows=3))
+    assert found.verdict is verdict, found.says
