@@ -10,7 +10,6 @@ from e2e.stories.rolling import (
     EVALUATION,
     NEW,
     OLD,
-    PACE,
     SHAPE,
     Seen,
     candidate,
@@ -108,8 +107,8 @@ def test_a_rollout_that_is_paused_gives_its_place_to_another(world: World) -> No
         clients(world, first) as load,
         clients(world, second) as more,
     ):
-        world.when(f"the spec of the first asks for {NEW}, with steps of ten minutes")
-        world.apply(simulated(world, NEW, "first", hardware=GPU, rollout={**PACE, "stepSeconds": 600}))
+        world.when(f"the spec of the first asks for {NEW}")
+        world.apply(simulated(world, NEW, "first", hardware=GPU))
         changed = generation(world, "first")
         new = candidate(world, old["first"], "first")
         reaches(world, one, new, Phase.JUDGING, 120, "first")
@@ -122,8 +121,6 @@ def test_a_rollout_that_is_paused_gives_its_place_to_another(world: World) -> No
         promoted(world, other, candidate(world, old["second"], "second"), name="second")
         assert one.latest(new) is not None
         paused(world, one, new)
-        world.when("the steps of the first are short again, and it is resumed")
-        world.apply(simulated(world, NEW, "first", hardware=GPU))
         order(world, "resume Ada", "first")
         promoted(world, one, new, name="first")
         outcomes = load.outcome(120), more.outcome(120)
