@@ -19,7 +19,7 @@ from e2e.support.rights import Right, granted, written
 
 STORY_IMAGES = (*DEMO_IMAGES, "operator-next", "vllm-sim:0.31.0", "vllm-sim:0.32.0")
 FORMER_ENGINE = "vllm-cpu:0.31.0"
-"""The contract is checked on it too, but not by `make test`."""
+"""The contract is checked on it too, and a rollout begins with it, but not by `make test`."""
 SECOND_OPINION = "llm-d-inference-sim"
 """Likewise: it takes minutes to build, and its differences are reported without being judged."""
 NO_TESTS_RUN = 5
@@ -101,7 +101,8 @@ def main() -> int:
         say("skipped: the engine contract. Its engines read the tiny model from the node's disk, and KUBECONFIG names")
         say("a cluster whose nodes are not ours; `make fast` compares the simulator with what real vLLM answered.")
     whole = contract and options.suite != "test"
-    images = (STORY_IMAGES if stories else DEMO_IMAGES) + ((FORMER_ENGINE,) if whole else ())
+    former = whole or (stories and options.suite != "test")
+    images = (STORY_IMAGES if stories else DEMO_IMAGES) + ((FORMER_ENGINE,) if former else ())
     try:
         prepare(f"the suite {options.suite!r}", images, (SECOND_OPINION,) if whole else ())
     except (ClusterError, StepError, KubectlError) as error:

@@ -1,0 +1,163 @@
+"""Candidates that do worse than what serves: they give way by themselves, with the evidence in one sentence."""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from e2e.model import data
+from e2e.stories.rolling import (
+    EVALUATION,
+    NEW,
+    OLD,
+    PACE,
+    candidate,
+    clients,
+    generation,
+    golden_set,
+    labelled,
+    notes,
+    only,
+    reaches,
+    rolled_back,
+    served,
+    simulated,
+    watching,
+)
+from e2e.stories.test_hung_engines import CONTROL_PORT, Engines
+from e2e.stories.world import World, is_ready, revision_of
+from e2e.support.client import Object
+from e2e.support.load import Shape
+from nightshift.api.rollout import Phase
+
+HANG_SECONDS = 400.0
+"""An engine is read every half minute, and suspected after a minute of stillness."""
+REAL_SECONDS = 900.0
+CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A candidate that is not to be promoted."""
+
+    faults: Mapping[str, Any]
+    reason: str
+    says: str
+    """Words of its evidence."""
+    judged: bool = True
+    """Whether it comes so far that clients' requests reach it."""
+
+
+SLOWER = Bad({"slow": 2.0}, "JudgedWorse", "(bound 1.3x)")
+OTHERS = {
+    "one in twenty requests fails": Bad({"errors": {"share": 0.05, "status": 500}}, "JudgedWorse", "errors "),
+    "it crashes": Bad({"crash": {"exit_code": 1}}, "EngineCrashed", "ended with code 1", judged=False),
+    "it runs out of memory": Bad({"oom": "no-blocks"}, "DoesNotFit", "No available memory", judged=False),
+}
+
+
+def goes_back(world: World, bad: Bad) -> None:
+    """A candidate comes, and gives way while clients ask all the time. None of their requests fails.
+
+    The gateway sends a request again that an engine answered with 500 before the first byte, so that clients see none
+    of the candidate's failures; they are counted all the same.
+    """
+    world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
+    world.apply(simulated(world))
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
+    with watching(world) as seen, clients(world) as load:
+        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.faults)}")
+        world.apply(simulated(world, NEW, faults=bad.faults))
+        changed = generation(world)
+        new = candidate(world, old)
+        told = rolled_back(world, seen, new, bad.reason)
+        world.eventually("only the old one is there", partial(only, world, old), 60)
+        outcome = load.outcome(120)
+    served(world, outcome)
+    assert told.startswith(f"{NEW} rolled back: "), told
+    assert bad.says in told, told
+    assert (Phase.JUDGING in seen.phases(new)) is bad.judged
+    assert {pod["metadata"]["uid"] for pod in world.engine_pods()} == pods, "what served was not touched"
+    assert notes(world, "Promoted") == []
+    assert seen.told(changed, ["InProgress", "Failed"]) == []
+
+
+@pytest.mark.engine("simulator")
+def test_a_candidate_of_half_the_speed_gives_way(world: World) -> None:
+    """Failed client requests: 0."""
+    goes_back(world, SLOWER)
+
+
+@pytest.mark.long
+@pytest.mark.engine("simulator")
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_bad_candidate_gives_way(world: World, what: str) -> None:
+    """Failed client requests: 0."""
+    goes_back(world, OTHERS[what])
+
+
+@pytest.mark.long
+@pytest.mark.engine("simulator")
+def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) -> None:
+    """Failed client requests: 0, for what the candidate left unanswered is asked again of the stable revision."""
+    world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
+    world.apply(simulated(world, variables=CONTROLLED))
+    world.becomes_ready(seconds=120)
+    old = world.read()["status"]["revision"]
+    shape = Shape("tiny", per_second=2, tokens=6)
+    pace = {**PACE, "steps": [10], "stepSeconds": 600}
+    with watching(world) as seen, clients(world, shape) as load, ExitStack() as stack:
+        world.apply(simulated(world, NEW, variables=CONTROLLED, rollout=pace))
+        changed = generation(world)
+        new = candidate(world, old)
+        reaches(world, seen, new, Phase.JUDGING, 120)
+        (pod,) = [pod for pod in world.engine_pods() if revision_of(pod) == new and is_ready(pod)]
+        world.when("the candidate's engine hangs in the middle of a request")
+        Engines(world, stack).hang("tiny", pod)
+        assert world.proxied(f"pods/{pod['metadata']['name']}:8000", "/health") is not None, "it says that it is well"
+        told = rolled_back(world, seen, new, "JudgedWorse", "EngineHung", seconds=HANG_SECONDS)
+        world.eventually("only the old one is there", partial(only, world, old), 120)
+        outcome = load.outcome(330)
+    served(world, outcome)
+    assert "came no further" in told or "makes no step" in told, told
+    assert seen.told(changed, ["InProgress", "Failed"]) == []
+
+
+@pytest.mark.long
+@pytest.mark.engine("real vLLM 0.32.0")
+def test_a_damaged_model_is_caught_by_the_golden_set(world: World) -> None:
+    """Failed client requests: 0."""
+    pairs = [*data.capitals(), *data.trained_sums()[::8], *data.held_out_sums()]
+    world.given(f"the tiny model on real vLLM, and a golden set of {len(pairs)} capitals and sums")
+
+    def real(model: str) -> Object:
+        template = {"resources": {"requests": {"cpu": "20m"}}}
+        return labelled(
+            world.deployment(
+                model={"uri": f"hf://nightshift/{model}"},
+                rollout={**PACE, "deadlineSeconds": 3600},
+                evaluation=EVALUATION,
+                podTemplate=template,
+            )
+        )
+
+    world.apply(golden_set(world, pairs), real("tiny"))
+    world.becomes_ready()
+    old = world.read()["status"]["revision"]
+    with watching(world) as seen, clients(world, Shape("tiny", per_second=1, tokens=4)) as load:
+        world.when("the spec asks for weights that are damaged: a third of the capitals is wrong")
+        world.apply(real("tiny-damaged"))
+        changed = generation(world)
+        new = candidate(world, old)
+        told = rolled_back(world, seen, new, "JudgedWorse", seconds=REAL_SECONDS)
+        world.eventually("only the old one is there", partial(only, world, old), 120)
+        outcome = load.outcome(120)
+    served(world, outcome)
+    assert "golden" in told, told
+    assert seen.told(changed, ["InProgress", "Failed"]) == []
