@@ -1,4 +1,4 @@
-"""What is stored of a comparison of two revisions: where counters stood when its present window began.
+"""What is stored of a comparison of two revisions: where counters stood, and what closed windows came to.
 
 It stands in an annotation of the candidate's ControllerRevision, so that a new process compares over the same time. Of
 8 engines and 2 gateway pods it is less than 32 KiB.
@@ -7,6 +7,7 @@ It stands in an annotation of the candidate's ControllerRevision, so that a new 
 from pydantic import AwareDatetime, Field
 
 from nightshift.api.base import StoredModel
+from nightshift.api.tally import Tally
 
 
 class Times(StoredModel):
@@ -58,7 +59,6 @@ class Compared(StoredModel):
 
     revision: str = Field(description="Its hash.")
     base: Base = Base()
-    earlier: Sums = Field(default=Sums(), description="Of the windows before the present one.")
     present: Sums = Field(default=Sums(), description="Of the present window, up to the base.")
 
 
@@ -70,6 +70,7 @@ class Comparison(StoredModel):
     at: AwareDatetime = Field(description="When the counters of the base were noted.")
     stable: Compared
     candidate: Compared
+    tally: Tally = Field(default=Tally(), description="What the windows before the present one came to.")
     lost: tuple[str, ...] = Field(default=(), description="What could not be counted, as sentences; the latest few.")
 
     def text(self) -> str:

@@ -67,6 +67,9 @@ ANNOTATION_VERDICT = f"{GROUP}/verdict"
 ANNOTATION_GOLDEN = f"{GROUP}/golden"
 """On a ControllerRevision: what came of golden questions that were asked of it and of another revision, as JSON."""
 
+ANNOTATION_COMPARISON = f"{GROUP}/comparison"
+"""On a ControllerRevision: the counters by which it is compared, and what closed windows came to, as JSON."""
+
 ANNOTATION_ROLLOUT = f"{GROUP}/rollout"
 """On a ControllerRevision: where its judged rollout stands, as JSON (`api.rollout.RolloutState`)."""
 

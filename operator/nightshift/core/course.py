@@ -195,6 +195,8 @@ def _rolled(
     marks = going.marks
     if marks.rollout != current.marks.rollout:
         reasons.append(f"The rollout of revision {current.hash} is in phase {going.state.phase.value}.")
+    elif marks.comparison != current.marks.comparison:
+        reasons.append(f"Noting what was counted of revision {current.hash} and of the one that serves.")
     ordered = _ordered(replace(current, marks=replace(marks, verdict=None)), room, now)
     if ordered is not None and going.state.phase is not Phase.PROMOTED:
         marks = replace(marks, ordered=ordered.marks.ordered)
@@ -210,7 +212,7 @@ def _rolled(
 
 def _fresh(marks: Marks, now: datetime) -> Marks:
     """A try that begins now: an earlier verdict and an earlier order do not count."""
-    return replace(marks, started=now, ordered=None, verdict=None, rollout=None)
+    return replace(marks, started=now, ordered=None, verdict=None, rollout=None, comparison=None)
 
 
 def _pinned(revision: Revision, observed: Observed) -> _Note | None:

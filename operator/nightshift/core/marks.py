@@ -11,6 +11,7 @@ from enum import Enum
 from pydantic import ValidationError
 
 from nightshift.api import names
+from nightshift.api.comparison import Comparison
 from nightshift.api.revision import FailedTry
 from nightshift.api.rollout import RolloutState
 from nightshift.core.times import moment, written
@@ -33,6 +34,7 @@ MARKS = frozenset(
         names.ANNOTATION_ORDER,
         names.ANNOTATION_VERDICT,
         names.ANNOTATION_ROLLOUT,
+        names.ANNOTATION_COMPARISON,
     }
 )
 """The annotations that marks are written to."""
@@ -64,6 +66,8 @@ class Marks:
     verdict: FailedTry | None = None
     rollout: RolloutState | None = None
     """Where its judged rollout stands, or how it ended."""
+    comparison: Comparison | None = None
+    """Where the counters stood by which it is compared, and what closed windows came to."""
 
     @property
     def under_way(self) -> bool:
@@ -86,6 +90,7 @@ class Marks:
             names.ANNOTATION_ROLLOUT: self.rollout.model_dump_json(by_alias=True, exclude_defaults=True)
             if self.rollout
             else None,
+            names.ANNOTATION_COMPARISON: self.comparison.text() if self.comparison else None,
         }
         return {key: value for key, value in noted.items() if value}
 
@@ -102,12 +107,20 @@ def read_marks(annotations: Mapping[str, str]) -> Marks:
         ordered=Ordered(Order(order), ordered_at) if known and ordered_at is not None else None,
         verdict=_verdict(annotations.get(names.ANNOTATION_VERDICT)),
         rollout=_rollout(annotations.get(names.ANNOTATION_ROLLOUT)),
+        comparison=_comparison(annotations.get(names.ANNOTATION_COMPARISON)),
     )
 
 
 def _rollout(text: str | None) -> RolloutState | None:
     try:
         return RolloutState.model_validate_json(text) if text else None
+    except ValidationError:
+        return None
+
+
+def _comparison(text: str | None) -> Comparison | None:
+    try:
+        return Comparison.model_validate_json(text) if text else None
     except ValidationError:
         return None
 

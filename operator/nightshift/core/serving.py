@@ -12,6 +12,7 @@ from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.changed import template_dated
 from nightshift.core.course import Course
 from nightshift.core.exchange import exchange
+from nightshift.core.judged.comparing import is_comparing
 from nightshift.core.judged.phases import ENDED, TRYING
 from nightshift.core.judged.pools import Contender
 from nightshift.core.judged.rolling import BACKING, QUIET_SECONDS
@@ -84,18 +85,20 @@ class Told(TypedDict):
     shares: dict[str, int] | None
     rollout: tuple[str, str] | None
     contender: Contender | None
+    compares: bool
 
 
 def told_of(course: Course) -> Told:
     """What a plan tells of a judged rollout: the requests by revision, where it stands, and what it wants."""
     rolling = course.rolling
     if rolling is None:
-        return Told(shares=None, rollout=None, contender=None)
+        return Told(shares=None, rollout=None, contender=None, compares=False)
     ended = rolling.state.phase in ENDED
     return Told(
         shares=dict(rolling.conduct.shares) or {_leader(course, rolling.stable).hash: 100},
         rollout=None if ended else where(rolling.state, rolling.names),
         contender=rolling.contender,
+        compares=is_comparing(rolling.state),
     )
 
 
@@ -141,6 +144,7 @@ def _due(deployment: LLMDeployment, course: Course, observed: Observed, now: dat
     rolling = course.rolling
     times = [
         rolling.conduct.step.due if rolling is not None else None,
+        rolling.due if rolling is not None else None,
         QUIET_SECONDS if rolling is not None and rolling.state.phase is Phase.ROLLING_BACK else None,
         PROGRESS_SECONDS if asking else None,
         course.placing.due,

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.api.comparison import Base, Comparison, Counted, Sums, Times
+from nightshift.api.tally import Tally
 from nightshift.core.analysis.evidence import Arm, Histogram
 from nightshift.core.analysis.window import (
     MOST_ENGINES,
     Counters,
     arms,
     begin,
+    closed,
     lost,
     parse,
     renewed,
@@ -71,8 +73,8 @@ def known(fact: Fact[Arm]) -> Arm:
     return fact.value
 
 
-def candidate(comparison: Comparison, now: Counters, **more: Any) -> Arm:
-    return known(arms(comparison, QUIET, now, **more)[1])
+def candidate(comparison: Comparison, now: Counters) -> Arm:
+    return known(arms(comparison, QUIET, now)[1])
 
 
 def test_what_counted_before_the_window_does_not_count() -> None:
@@ -210,12 +212,12 @@ def test_a_comparison_begins_only_when_everything_can_be_read(side: int) -> None
     assert begin(sides[0], sides[1]) == SILENT
 
 
-def test_windows_add_up_and_the_present_one_can_be_had_alone() -> None:
+def test_a_closed_window_is_added_to_the_tally_and_the_present_one_is_alone() -> None:
     comparison = begun(candidate=counters(0, {"gw": gateway(100)}, {"a": engine(0)}))
-    comparison = renewed(comparison, QUIET, counters(40, {"gw": gateway(140)}, {"a": engine(10, at=40)}), step=True)
+    comparison = closed(comparison, QUIET, counters(40, {"gw": gateway(140)}, {"a": engine(10, at=40)}))
     now = counters(100, {"gw": gateway(200)}, {"a": engine(40, at=100)})
-    whole, alone = candidate(comparison, now), candidate(comparison, now, present=True)
-    assert (whole.requests, whole.generation_tokens, whole.replica_seconds) == (100, 40, 100)
+    alone, load = candidate(comparison, now), comparison.tally.load
+    assert (load.candidate_requests, load.candidate_replica_seconds, comparison.tally.seconds) == (40, 40, 40)
     assert (alone.requests, alone.generation_tokens, alone.replica_seconds) == (60, 30, 60)
     assert (comparison.began, comparison.since, comparison.at) == (NOW, later(40), later(40))
 
@@ -228,12 +230,13 @@ def test_a_renewal_within_a_window_saves_the_counts_of_pods_that_go_and_lets_oth
     comparison = renewed(comparison, QUIET, late)
     assert not worth_renewing(comparison, QUIET, late)
     after = counters(60, {"old": gateway(905)}, {})
-    arm = candidate(comparison, after, present=True)
+    arm = candidate(comparison, after)
     assert (arm.requests, arm.generation_tokens) == (10 + 5, 10)
     assert comparison.since == NOW
     assert any("Gateway pod gw is gone" in item for item in lost(comparison, QUIET, after))
 
 
+@pytest.mark.parametrize("renew", [True, False])
 @pytest.mark.parametrize(
     "away",
     [
@@ -243,9 +246,10 @@ def test_a_renewal_within_a_window_saves_the_counts_of_pods_that_go_and_lets_oth
         ),
     ],
 )
-def test_what_a_pod_counts_while_it_cannot_be_read_is_counted_later(away: Counters) -> None:
+def test_what_a_pod_counts_while_it_cannot_be_read_is_counted_later(away: Counters, renew: bool) -> None:
     comparison = begun(candidate=counters(0, {"gw": gateway(100)}, {"a": engine(0)}))
-    comparison = renewed(comparison, QUIET, away, step=True)
+    comparison = renewed(comparison, QUIET, away) if renew else closed(comparison, QUIET, away)
+    assert comparison.tally == Tally()
     assert comparison.lost == ()
     arm = candidate(comparison, counters(60, {"gw": gateway(150)}, {"a": engine(20, at=60)}))
     assert (arm.requests, arm.generation_tokens, arm.replica_seconds) == (50, 20, 60)
@@ -253,9 +257,8 @@ def test_what_a_pod_counts_while_it_cannot_be_read_is_counted_later(away: Counte
 
 def test_requests_that_nightshift_sent_itself_are_told_apart() -> None:
     comparison = begun(candidate=counters(0, synthetic=40))
-    comparison = renewed(comparison, QUIET, counters(10, synthetic=60), step=True)
-    now = counters(20, synthetic=65)
-    assert [candidate(comparison, now, present=present).synthetic for present in (False, True)] == [25, 5]
+    comparison = closed(comparison, QUIET, counters(10, synthetic=60))
+    assert candidate(comparison, counters(20, synthetic=65)).synthetic == 5
 
 
 def test_what_the_caller_knows_of_a_stall_is_handed_on() -> None:
@@ -321,7 +324,7 @@ def test_the_text_of_8_engines_and_2_gateway_pods_is_short_and_is_read_again() -
         return counters(which, gateways, engines)
 
     comparison = begun(side(0), side(1))
-    stepped = renewed(comparison, side(60), side(60), step=True)
+    stepped = closed(comparison, side(60), side(60))
     stepped = stepped.model_copy(update={"lost": ("x" * 200,) * 6})
     assert len(stepped.text().encode()) < 32 * 1024
     assert parse(stepped.text()) == stepped
@@ -354,14 +357,15 @@ def test_whatever_happens_nothing_counts_twice_and_nothing_is_less_than_zero(ste
             silent = not silent
         now = counters(clock, {name: SILENT if silent else gateway(count, at=clock, since=begun_at)})
         if what in ("renew", "step"):
-            comparison = renewed(comparison, QUIET, now, step=what == "step")
+            comparison = (closed if what == "step" else renewed)(comparison, QUIET, now)
             comparison = parse(comparison.text()) or comparison
         found = arms(comparison, QUIET, now)[1]
         assert isinstance(found, Unknown) is silent
         if isinstance(found, Known):
-            assert 0 <= found.value.requests <= asked
+            seen = comparison.tally.load.candidate_requests + found.value.requests
+            assert 0 <= found.value.requests <= seen <= asked
             if all(kind in ("ask", "renew", "step", "silence") for kind, _ in steps):
-                assert found.value.requests == asked
+                assert seen == asked
 
 
 def test_an_empty_base_is_none() -> None:

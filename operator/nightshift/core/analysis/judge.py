@@ -32,7 +32,6 @@ class Basis:
     pairs: tuple[GoldenPair, ...]
     blind: str
     """Why the present window is not known; empty if it is."""
-    synthetic: int
 
     @property
     def inter_token_pairs(self) -> list[tuple[float | None, float | None]]:
@@ -55,11 +54,11 @@ def basis(evidence: Evidence) -> Basis:
     pairs = evidence.golden.value if isinstance(evidence.golden, Known) else ()
     stable, candidate = evidence.stable, evidence.candidate
     if isinstance(stable, Unknown):
-        return Basis(evidence.earlier, pairs, stable.reason or "nothing was read of it", 0)
+        return Basis(evidence.earlier, pairs, stable.reason or "nothing was read of it")
     if isinstance(candidate, Unknown):
-        return Basis(evidence.earlier, pairs, candidate.reason or "nothing was read of it", 0)
+        return Basis(evidence.earlier, pairs, candidate.reason or "nothing was read of it")
     tally = with_window(evidence.earlier, stable.value, candidate.value, evidence.seconds)
-    return Basis(tally, pairs, "", candidate.value.synthetic)
+    return Basis(tally, pairs, "")
 
 
 def judge(evidence: Evidence, rules: Rules) -> Judgement:
@@ -92,7 +91,7 @@ def judge(evidence: Evidence, rules: Rules) -> Judgement:
 def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Finding, ...], frozenset[Metric]]:
     name, tally = evidence.stable_name, found.tally
     required = {Metric.ERRORS, Metric.FIRST_TOKEN, Metric.PROGRESS}
-    failures = all_errors(tally, found.pairs, found.synthetic)
+    failures = all_errors(tally, found.pairs)
     traffic = [errors.finding(failures, name, rules), _first_token(found, name, rules)]
     if found.has_inter_token:
         required.add(Metric.INTER_TOKEN)

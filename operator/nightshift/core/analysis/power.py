@@ -84,7 +84,7 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
     requests = pairs = 0
     only_golden = bool({Metric.GOLDEN_ANSWERS, Metric.LOG_PROBABILITY} & open_metrics)
     if Metric.ERRORS in open_metrics:
-        tally = all_errors(found.tally, found.pairs, found.synthetic)
+        tally = all_errors(found.tally, found.pairs)
         missing = error_requests(tally.stable_failed / tally.stable if tally.stable else 0.0, rules) - tally.candidate
         missing = _at_least_some(missing, tally.candidate)
         requests, pairs = missing, missing

@@ -44,9 +44,9 @@ def _busy(arm: Arm) -> float:
     return (arm.mean_running or 0.0) * arm.replica_seconds
 
 
-def all_errors(tally: Tally, pairs: tuple[GoldenPair, ...], synthetic: int) -> ErrorTally:
-    """Errors of the traffic and of golden questions; of these only once, where the traffic's counts hold them too."""
-    return tally.errors if synthetic or not pairs else errors.counted(tally.errors, *golden.asked(pairs))
+def all_errors(tally: Tally, pairs: tuple[GoldenPair, ...]) -> ErrorTally:
+    """Errors of the traffic and of golden questions, which are put to pods: no gateway counts them."""
+    return tally.errors if not pairs else errors.counted(tally.errors, *golden.asked(pairs))
 
 
 def is_asked_more(load: LoadTally, ratio: float, busy: float) -> bool:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from nightshift.api.comparison import Base, Compared, Comparison, Counted, Sums, Times
 from nightshift.core.analysis.evidence import EMPTY, Arm, Histogram
 from nightshift.core.analysis.sums import added, anew, since
+from nightshift.core.analysis.tally import with_window
 from nightshift.core.facts import Fact, Known, Unknown
 
 MOST_ENGINES = 32
@@ -68,30 +69,26 @@ def parse(text: str | None) -> Comparison | None:
         return None
 
 
-def arms(
-    comparison: Comparison, stable: Counters, candidate: Counters, *, present: bool = False
-) -> tuple[Fact[Arm], Fact[Arm]]:
-    """What the stable revision and the candidate did meanwhile, in this order.
+def arms(comparison: Comparison, stable: Counters, candidate: Counters) -> tuple[Fact[Arm], Fact[Arm]]:
+    """What the stable revision and the candidate did in the present window, in this order.
 
     Args:
-        comparison: Where the counters stood, and what earlier windows came to.
+        comparison: Where the counters stood.
         stable: What the stable revision has counted by now.
         candidate: The same of the candidate.
-        present: Of the present window alone, and not of all since the comparison began.
 
-    Worked example: 100 requests when the window began and 160 now, after a window of 40, are 100; of the present window
-    alone 60.
+    Worked example: 100 requests when the window began and 160 now are 60, whatever windows before came to.
     """
     return (
-        _arm(comparison.stable, stable, comparison.at, present=present),
-        _arm(comparison.candidate, candidate, comparison.at, present=present),
+        _arm(comparison.stable, stable, comparison.at),
+        _arm(comparison.candidate, candidate, comparison.at),
     )
 
 
-def _arm(side: Compared, now: Counters, at: datetime, *, present: bool) -> Fact[Arm]:
+def _arm(side: Compared, now: Counters, at: datetime) -> Fact[Arm]:
     if why := _unread(side.base, now):
         return Unknown(why)
-    sums = added([*([] if present else [side.earlier]), side.present, _sums(side.base, now, at)])
+    sums = added([side.present, _sums(side.base, now, at)])
     spent, inference = sums.replica_seconds, sums.inference_seconds
     arm = Arm(
         requests=sums.requests,
@@ -116,7 +113,7 @@ def _histogram(item: Times) -> Histogram:
     return Histogram(item.bounds, item.counts) if item.bounds else EMPTY
 
 
-def renewed(comparison: Comparison, stable: Counters, candidate: Counters, *, step: bool = False) -> Comparison:
+def renewed(comparison: Comparison, stable: Counters, candidate: Counters) -> Comparison:
     """The comparison with the counters of now as its base, and what came until now added up.
 
     A pod that cannot be read keeps its place in the base: what it counts meanwhile is counted once it can be.
@@ -125,27 +122,47 @@ def renewed(comparison: Comparison, stable: Counters, candidate: Counters, *, st
         comparison: As it is.
         stable: What the stable revision has counted by now.
         candidate: The same of the candidate.
-        step: Whether a new window begins, as with other weights.
     """
     at = max(stable.at, candidate.at)
     return Comparison(
         began=comparison.began,
-        since=at if step else comparison.since,
+        since=comparison.since,
         at=at,
-        stable=_renewed(comparison.stable, stable, comparison.at, step=step),
-        candidate=_renewed(comparison.candidate, candidate, comparison.at, step=step),
+        stable=_renewed(comparison.stable, stable, comparison.at),
+        candidate=_renewed(comparison.candidate, candidate, comparison.at),
+        tally=comparison.tally,
         lost=lost(comparison, stable, candidate),
     )
 
 
-def _renewed(side: Compared, now: Counters, at: datetime, *, step: bool) -> Compared:
+def _renewed(side: Compared, now: Counters, at: datetime) -> Compared:
     present = added([side.present, _sums(side.base, now, at)])
-    return Compared(
-        revision=side.revision,
-        base=_base(side.base, now),
-        earlier=added([side.earlier, present]) if step else side.earlier,
-        present=Sums() if step else present,
-    )
+    return Compared(revision=side.revision, base=_base(side.base, now), present=present)
+
+
+def closed(comparison: Comparison, stable: Counters, candidate: Counters) -> Comparison:
+    """The comparison with its present window closed, as before other weights; a new one begins.
+
+    While something cannot be read it is renewed instead: the window goes on until it is known what it came to.
+
+    Worked example: 60 requests in a window of 60 s are added to the tally once; the window after it begins with none.
+
+    Args:
+        comparison: As it is.
+        stable: What the stable revision has counted by now.
+        candidate: The same of the candidate.
+    """
+    ones, others = arms(comparison, stable, candidate)
+    after = renewed(comparison, stable, candidate)
+    if isinstance(ones, Unknown) or isinstance(others, Unknown):
+        return after
+    seconds = max(0.0, (after.at - comparison.since).total_seconds())
+    sides = {
+        "stable": after.stable.model_copy(update={"present": Sums()}),
+        "candidate": after.candidate.model_copy(update={"present": Sums()}),
+    }
+    tally = with_window(comparison.tally, ones.value, others.value, seconds)
+    return after.model_copy(update={**sides, "since": after.at, "tally": tally})
 
 
 def worth_renewing(comparison: Comparison, stable: Counters, candidate: Counters) -> bool:

@@ -10,9 +10,10 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
+from nightshift.core.judged.comparing import Compared, compare, is_comparing
 from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
 from nightshift.core.judged.orders import last_seen, read_order
-from nightshift.core.judged.phases import ACTIVE
+from nightshift.core.judged.phases import ACTIVE, ENDED
 from nightshift.core.judged.pools import Contender, claim
 from nightshift.core.judged.steps import UNDONE, Fleet
 from nightshift.core.judged.telling import Names, called, rolled_back
@@ -41,6 +42,8 @@ class Rolling:
     marks: Marks
     """The candidate's, as they are to be noted."""
     contender: Contender | None
+    due: float | None = None
+    """Seconds until a window of the comparison ends."""
 
     @property
     def state(self) -> RolloutState:
@@ -107,6 +110,8 @@ def rolling(
         superseded: The spec asks for another revision, which cannot be named yet.
     """
     stable = stable_revision(target, state, observed)
+    who = _names(target, stable)
+    compared = _compared(deployment, target, stable, state, observed, who, now)
     fleet = _fleet(deployment, target, stable, observed, room)
     route = live_route(deployment, observed)
     weights = {item.hash: item.weight for item in route.revisions} if route is not None else None
@@ -126,13 +131,12 @@ def rolling(
         drained=gave_up(fleet, weights, idle=_idle(deployment, target, state, observed, now)),
         stable_there=stable is not None,
         unjudged=stable is None or nothing_to_compare(state, fleet, proven=proven),
-        judgement=observed.comparison or NOT_JUDGED,
+        judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now),
         superseded=superseded,
         order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
     )
-    who = _names(target, stable)
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
     wants = claim(decided.state, placed=placed)
@@ -143,7 +147,35 @@ def rolling(
         wants,
         decided.state.since,
     )
-    return Rolling(decided, who, stable, _marks(deployment, target, state, decided, who, now), contender)
+    marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
+    return Rolling(decided, who, stable, marks, contender, compared.due if compared is not None else None)
+
+
+def _compared(
+    deployment: LLMDeployment,
+    target: Revision,
+    stable: Revision | None,
+    state: RolloutState,
+    observed: Observed,
+    who: Names,
+    now: datetime,
+) -> Compared | None:
+    """What the comparison comes to; None while nobody is compared."""
+    if stable is None or observed.comparison is not None or not is_comparing(state):
+        return None
+    route = f"{deployment.namespace}/{deployment.name}"
+    return compare(route, target, stable, state, observed, now, stable_name=who.stable)
+
+
+def _with_comparison(marks: Marks, before: RolloutState, compared: Compared | None) -> Marks:
+    """The marks with what is noted of the comparison: nothing once it is over, a closed window before other weights."""
+    after = marks.rollout
+    if after is None or after.phase in ENDED:
+        return replace(marks, comparison=None)
+    if compared is None:
+        return marks
+    same = (before.phase, before.step, before.step_since) == (after.phase, after.step, after.step_since)
+    return replace(marks, comparison=compared.noted if same else compared.at_change)
 
 
 def abandoned(
