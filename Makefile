@@ -39,6 +39,10 @@ lock: venv ## Lock the requirements again after an edit of requirements/*.in
 	cd requirements && ../$(LOCK) -c runtime.txt dev.in -o dev.txt
 	cd requirements && ../$(LOCK) -c dev.txt bench.in -o bench.txt
 
+.PHONY: helm
+helm: venv
+	@$(BIN)/python -m e2e.cluster tool helm
+
 .PHONY: demo
 demo: venv ## From nothing to a chat answer of real vLLM in a real cluster
 	@$(BIN)/python -m e2e.demo
@@ -51,18 +55,21 @@ check: venv ## Formatting, lint, types, layers
 	@$(BIN)/lint-imports
 
 .PHONY: fast
-fast: venv ## Fast tests; no cluster
-	@$(BIN)/python -m e2e.cluster tool helm
+fast: helm ## Fast tests; no cluster
 	@$(BIN)/pytest tests --numprocesses=auto
 
 .PHONY: coverage
-coverage: venv ## The tests of decisions once more, with the coverage gate of the core
+coverage: helm ## The tests of decisions once more, with the coverage gate of the core
 	@$(BIN)/pytest $(CORE_TESTS) --numprocesses=auto --cov --cov-report=
 	@$(BIN)/coverage report --include='*/nightshift/core/*' --fail-under=96
 
+.PHONY: other-tests
+other-tests: helm
+	@$(BIN)/pytest tests $(CORE_TESTS:%=--ignore=%) --numprocesses=auto
+
 .PHONY: test
 test: ## Everything set up, all fast tests, the stories, the engine contract
-	@$(MAKE) --no-print-directory check fast coverage
+	@$(MAKE) --no-print-directory check coverage other-tests
 	@$(BIN)/python -m e2e.run --suite test
 
 .PHONY: e2e
@@ -88,13 +95,11 @@ cluster-down: venv ## Stop the local cluster; images and caches stay
 	@$(BIN)/python -m e2e.cluster down
 
 .PHONY: generate
-generate: venv ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics
-	@$(BIN)/python -m e2e.cluster tool helm
+generate: helm ## Write the generated files: CRD, chart copy, install.yaml, references of API and metrics
 	@$(BIN)/python -m tools.generate all
 
 .PHONY: check-generated
-check-generated: venv ## Check that the generated files are current
-	@$(BIN)/python -m e2e.cluster tool helm
+check-generated: helm ## Check that the generated files are current
 	@$(BIN)/python -m tools.generate all --check
 
 .PHONY: transcript

@@ -44,6 +44,7 @@ def test_deletion_with_the_operator_uninstalled(world: World) -> None:
         helm(world, RELEASE, SYSTEM)
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_deletion_with_a_pod_that_somebody_holds(world: World) -> None:
     world.given("somebody's finalizer holds one of two engine pods")

@@ -63,6 +63,7 @@ def test_a_changed_argument_rolls_without_a_gap(world: World) -> None:
     assert "--max-num-batched-tokens=512" in served[0]["spec"]["containers"][0]["args"]
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_without_a_free_accelerator_the_old_revision_goes_on_serving(world: World) -> None:
     offer_gpus(world, 1)

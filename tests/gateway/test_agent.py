@@ -5,7 +5,7 @@ import contextlib
 import json
 import math
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ class Running:
         self.agent: Agent | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def begin(self, request_log: Callable[[Sequence[str]], None] = lambda lines: None, **setup: Any) -> Agent:
+    async def begin(self, request_log: Callable[[bytes], None] = lambda lines: None, **setup: Any) -> Agent:
         self.kube = self.api.client()
         self.agent = Agent(Setup(settings=self.gateway.settings, namespace="gw", **setup), self.kube, request_log)
         self._task = asyncio.create_task(self.agent.run())
@@ -98,12 +98,12 @@ async def test_what_happens_in_the_cluster_comes_about_in_haproxy(running: Runni
 
 
 async def test_haproxys_line_for_each_request_is_written_by_the_agent(running: Running) -> None:
-    lines: list[str] = []
-    await running.begin(request_log=lines.extend)
+    blocks: list[bytes] = []
+    await running.begin(request_log=blocks.append)
     async with running.gateway.session() as session, session.get("/no/such/v1/models") as answer:
         assert answer.status == 404
-    await running.until(lambda: any(line.startswith("{") for line in lines))
-    told = [json.loads(line) for line in lines if line.startswith("{")]
+    await running.until(lambda: any(block.startswith(b"{") for block in blocks))
+    told = [json.loads(line) for line in b"".join(blocks).splitlines() if line.startswith(b"{")]
     assert [(one["status"], one["path"]) for one in told] == [(404, "/v1/models")]
     assert "/v1/models" not in running.gateway.log.read_text(), "HAProxy itself writes what befalls it, not requests"
 

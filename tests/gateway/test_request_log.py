@@ -11,9 +11,9 @@ from nightshift.gateway.request_log import PENDING_BYTES, RequestLog
 def test_lines_come_in_their_order_and_all_before_the_end() -> None:
     written: list[bytes] = []
     log = RequestLog(written.append)
-    log.add(["one", "two"])
-    log.add([])
-    log.add(["three ☾"])
+    log.add(b"one\ntwo\n")
+    log.add(b"")
+    log.add("three ☾\n".encode())
     log.close()
     assert b"".join(written).decode() == "one\ntwo\nthree ☾\n"
 
@@ -27,19 +27,19 @@ def test_who_does_not_read_keeps_nobody_waiting_and_is_told_later_what_is_missin
         written.append(block)
 
     log = RequestLog(write)
-    line = "x" * 1023
+    line = b"x" * 1023 + b"\n"
     many = PENDING_BYTES // 1024
     for _ in range(many + 3):
-        log.add([line])
-    log.add([line, line])
+        log.add(line)
+    log.add(line + line)
     reading.set()
     while len(written) < many:
-        log.add([])
-    log.add(["again"])
+        log.add(b"")
+    log.add(b"again\n")
     log.close()
     text = b"".join(written).decode()
     assert text.endswith("\n5 lines dropped: standard output was not read in time\nagain\n")
-    assert text.count(line) == many
+    assert text.count(line.decode()) == many
 
 
 def test_a_standard_output_that_is_closed_is_told_once_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,7 +49,7 @@ def test_a_standard_output_that_is_closed_is_told_once_and_stops_nobody(caplog: 
     with caplog.at_level(logging.WARNING):
         log = RequestLog(broken)
         for _ in range(3):
-            log.add(["line"])
+            log.add(b"line\n")
         log.close()
     assert [record.message for record in caplog.records] == [
         "Lines of requests cannot be written to standard output and are left out: nobody reads"

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -32,9 +32,9 @@ class Counting:
         self.gateway = gateway
         self.lines: list[str] = []
 
-    def take(self, lines: Sequence[str]) -> None:
-        self.lines += lines
-        self.telemetry.take(lines)
+    def take(self, block: bytes) -> None:
+        self.lines += block.decode().splitlines()
+        self.telemetry.take(block)
 
     async def settle(self, *models: Model) -> None:
         await self.gateway.settle(*models)
@@ -127,15 +127,17 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
 ) -> None:
     monkeypatch.setattr("nightshift.core.gateway.render._RING_BYTES", 16384)
     stuck: list[asyncio.StreamReader] = []
-    go_on = asyncio.Event()
+    go_on, ended = asyncio.Event(), asyncio.Event()
     counting = Counting(gateway)
 
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stuck.append(reader)
         await go_on.wait()
         while taken := await reader.readline():
-            counting.telemetry.take([taken.decode().rstrip("\n")])
+            counting.telemetry.take(taken)
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_unix_server(late, gateway.directory / LOG_SOCKET, limit=1024)
     await counting.settle(Model(route(), {"r1": [pod(await engine("a"))]}))
@@ -155,6 +157,8 @@ async def test_an_agent_that_takes_nothing_slows_nobody_and_is_told_what_it_miss
     assert counting.value("log_lines_total", result="dropped") > 0
     assert counting.value("log_lines_total", result="unparsable") == 0
     server.close()
+    stuck[0].feed_eof()
+    await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_an_agent_that_comes_back_counts_on(gateway: Gateway, engine: MakeEngine) -> None:
@@ -176,7 +180,7 @@ def test_series_of_a_deployment_that_is_gone_go_and_a_stranger_s_words_make_none
         {"slot": "be_l600_1"},
         {"slot": "fe_main", "route": "no/such"},
     ]
-    counting.take([line(**given) for given in rows])
+    counting.take("".join(line(**given) + "\n" for given in rows).encode())
     assert _series(counting) == {("ml", "bot", "r1")}
     counting.assign(Assignment({SlotKey("ml/new", "r9"): "be_l600_0"}))
     assert _series(counting) == set()

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ class Agent:
     """
 
     def __init__(
-        self, setup: Setup, kube: KubeClient, request_log: Callable[[Sequence[str]], None] = lambda lines: None
+        self, setup: Setup, kube: KubeClient, request_log: Callable[[bytes], None] = lambda lines: None
     ) -> None:
         self._setup = setup
         self._kube = kube
@@ -141,7 +141,7 @@ class Agent:
             await log.close()
             await models.cleanup()
 
-    def _take_log(self, lines: Sequence[str]) -> None:
+    def _take_log(self, lines: bytes) -> None:
         self._request_log(lines)
         self.telemetry.requests.take(lines)
 

@@ -1,7 +1,7 @@
 """Takes HAProxy's log lines on a UNIX socket. HAProxy waits for nobody there: it drops what is not taken."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from nightshift.core.gateway.log_line import LINE_BYTES
@@ -10,7 +10,7 @@ GATHER_SECONDS = 0.1
 """Between two looks at what HAProxy has sent: a look at each line costs several times what counting it does."""
 FEW_BYTES = 16 * 1024
 """A look that finds more is followed by another at once, or HAProxy's ring would run over."""
-Take = Callable[[Sequence[str]], None]
+Take = Callable[[bytes], None]
 
 
 class LogServer:
@@ -47,7 +47,7 @@ async def serve_log(socket: Path, take: Take) -> LogServer:
 
     Args:
         socket: Where.
-        take: Called with lines, without their ends. It must not raise.
+        take: Called with whole lines and their ends. It must not raise.
     """
     return await LogServer(take).start(socket)
 
@@ -74,11 +74,12 @@ class _Lines(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is complete; a line without an end is handed on in pieces and not kept."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        found = self._rest + data
+        end = found.rfind(b"\n") + 1
+        lines, self._rest = found[:end], found[end:]
         if len(self._rest) > 2 * LINE_BYTES:
-            lines.append(self._rest)
-            self._rest = b""
-        self._take([line.decode(errors="replace") for line in lines])
+            lines, self._rest = lines + self._rest + b"\n", b""
+        self._take(lines)
         if len(data) < FEW_BYTES and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(GATHER_SECONDS, self._go_on)

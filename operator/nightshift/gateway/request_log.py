@@ -7,7 +7,7 @@ time; here many lines are one call.
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +31,13 @@ class RequestLog:
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
-    def add(self, lines: Sequence[str]) -> None:
-        """Have lines written, soon."""
-        if not lines:
+    def add(self, block: bytes) -> None:
+        """Have whole lines written, soon."""
+        if not block:
             return
-        block = "".join(f"{line}\n" for line in lines).encode()
         with self._lock:
             if self._pending + len(block) > PENDING_BYTES:
-                self._dropped += len(lines)
+                self._dropped += block.count(b"\n")
                 return
             if self._dropped:
                 block = f"{self._dropped} lines dropped: standard output was not read in time\n".encode() + block

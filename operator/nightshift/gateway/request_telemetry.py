@@ -1,11 +1,11 @@
 """Requests by model and revision, counted and timed from HAProxy's log lines.
 
-Written for many lines: most of the work on one is to match it. The series are those of revisions that have
-a slot, so there are as many as the routes make; they go with their revision.
+Written for many lines: those that say the same are read once. The series are those of revisions that have a slot, so
+there are as many as the routes make; they go with their revision.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from nightshift.core.gateway.log_line import RESULTS, Result, parse_dropped, parse_line, result_of
+from nightshift.core.gateway.log_line import RESULTS, Answered, Result, parse_dropped, parse_saying, result_of, tally
 from nightshift.core.gateway.slots import Assignment
 
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -32,9 +32,9 @@ class _Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum_ms = 0
 
-    def observe(self, milliseconds: int) -> None:
-        self._counts[bisect_left(self._bounds_ms, milliseconds)] += 1
-        self._sum_ms += milliseconds
+    def observe(self, milliseconds: int, times: int) -> None:
+        self._counts[bisect_left(self._bounds_ms, milliseconds)] += times
+        self._sum_ms += milliseconds * times
 
     def add_to(self, family: HistogramMetricFamily, labels: Series) -> None:
         names = [*(str(bound) for bound in self._bounds), "+Inf"]
@@ -66,31 +66,34 @@ class RequestTelemetry(Collector):
         there = set(self._slots.values())
         self._requests = {series: found for series, found in self._requests.items() if series in there}
 
-    def take(self, lines: Iterable[str]) -> None:
-        """Count lines; whatever stands in them, it does not raise."""
-        for line in lines:
-            self._take(line)
+    def take(self, block: bytes) -> None:
+        """Count lines; whatever stands in them, it does not raise.
 
-    def _take(self, line: str) -> None:
-        found = parse_line(line)
-        if found is None:
+        Args:
+            block: Lines with their ends.
+        """
+        sayings, others = tally(block)
+        for saying, times in sayings.items():
+            self._count(parse_saying(saying), times)
+        for line in others:
             dropped = parse_dropped(line)
             self._lines["unparsable" if dropped is None else "dropped"] += 1 if dropped is None else dropped
-            return
+
+    def _count(self, found: Answered, times: int) -> None:
         series = self._slots.get(found[:2])
         if series is None:
-            self._lines["other"] += 1
+            self._lines["other"] += times
             return
-        self._lines["counted"] += 1
+        self._lines["counted"] += times
         requests = self._requests.get(series)
         if requests is None:
             requests = self._requests[series] = _Requests()
         result = result_of(found.ending)
-        requests.results[result] += 1
+        requests.results[result] += times
         if result == "ok":
-            requests.total.observe(found.total_ms)
+            requests.total.observe(found.total_ms, times)
             if found.first_byte_ms is not None:
-                requests.first_byte.observe(found.first_byte_ms)
+                requests.first_byte.observe(found.first_byte_ms, times)
 
     def collect(self) -> Iterator[Metric]:
         """The series, at a scrape."""

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from nightshift.core.gateway.log_line import LINE_BYTES, Answered, log_format, parse_dropped, parse_line, result_of
+from nightshift.core.gateway.log_line import (
+    LINE_BYTES,
+    Answered,
+    log_format,
+    parse_dropped,
+    parse_saying,
+    result_of,
+    tally,
+)
 
 
 def line(**fields: object) -> str:
@@ -26,6 +34,13 @@ def line(**fields: object) -> str:
         "path": "/v1/completions",
     }
     return json.dumps(values | fields, separators=(",", ":")).replace("/", "\\/")
+
+
+def parse_line(text: str) -> Answered | None:
+    """What the only line of a block says."""
+    sayings, others = tally(text.encode() + b"\n")
+    assert sayings.total() + len(others) == 1
+    return next((parse_saying(saying) for saying in sayings), None)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +91,28 @@ def test_what_is_no_line_is_none(text: str) -> None:
     assert parse_line(text) is None
 
 
+def test_lines_that_say_the_same_are_one_saying_and_others_are_kept_apart() -> None:
+    lines = [line(), "[NOTICE] (1) : New worker", line(time=1790000000001, path="/v1/chat"), "", line(status=500)]
+    sayings, others = tally("".join(f"{item}\n" for item in lines).encode())
+    assert sorted(sayings.values()) == [1, 2]
+    assert others == [b"[NOTICE] (1) : New worker\n", b"\n"]
+
+
+def test_what_is_no_saying_is_refused() -> None:
+    with pytest.raises(ValueError, match="no saying"):
+        parse_saying(b"12 events dropped")
+
+
 @pytest.mark.parametrize(
     ("text", "dropped"),
     [
-        ("2866 events dropped", 2866),
-        ("1 event dropped", 1),
-        ("events dropped", None),
-        ("7 events dropped by me", None),
+        (b"2866 events dropped\n", 2866),
+        (b"1 event dropped\n", 1),
+        (b"events dropped\n", None),
+        (b"7 events dropped by me\n", None),
     ],
 )
-def test_haproxy_tells_what_it_dropped(text: str, dropped: int | None) -> None:
+def test_haproxy_tells_what_it_dropped(text: bytes, dropped: int | None) -> None:
     assert parse_dropped(text) == dropped
 
 

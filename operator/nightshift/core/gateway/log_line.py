@@ -5,6 +5,7 @@ wrote last, so that a line that is cut short by a long path is still read.
 """
 
 import re
+from collections import Counter
 from typing import Literal, NamedTuple
 
 LINE_BYTES = 2048
@@ -33,12 +34,15 @@ _FIELDS = (
 """Name, where it comes from, and whether it is a client's text (True), our own text (None), or a number (False)."""
 
 _NO_SERVER = "<NOSRV>"
-_LINE = re.compile(
-    r'\{"time":\d+,"slot":"([^"]*)","server":"([^"]*)","status":(-?\d+),"bytes":\d+,"retries":"[^"]*",'
+_SAYING = (
+    r'"slot":"([^"\n]*)","server":"([^"\n]*)","status":(-?\d+),"bytes":\d+,"retries":"[^"\n]*",'
     r'"request_ms":(-?\d+),"queue_ms":(-?\d+),"connect_ms":(-?\d+),"first_byte_ms":(-?\d+),"total_ms":(\d+),'
-    r'"end":"(..)","route":"([^"]*)"'
+    r'"end":"(..)","route":"([^"\n]*)"'
 )
-_DROPPED = re.compile(r"(\d+) events? dropped")
+"""What counts in a line: all but the moment, and what the client asked for."""
+_PARTS = re.compile(_SAYING)
+_LINE = re.compile((r'^\{"time":\d+,(' + _SAYING.replace("(", "(?:") + r")[^\n]*\n").encode(), re.MULTILINE)
+_DROPPED = re.compile(rb"(\d+) events? dropped")
 """What HAProxy writes into the stream itself where it had no room for lines."""
 
 
@@ -65,11 +69,29 @@ def log_format() -> str:
     return "{" + ",".join(fields) + "}"
 
 
-def parse_line(line: str) -> Answered | None:
-    """What a line says, or None where it is none of ours."""
-    found = _LINE.match(line)
+def tally(block: bytes) -> tuple[Counter[bytes], list[bytes]]:
+    """What a block of lines says, each with how many lines say the same; and the lines that are none of ours.
+
+    Thousands of lines a second say a few things only, so what is said is read once: `parse_saying`.
+
+    Args:
+        block: Lines with their ends.
+    """
+    sayings = Counter[bytes](_LINE.findall(block))
+    if sayings.total() == block.count(b"\n"):
+        return sayings, []
+    return sayings, [line for line in block.splitlines(keepends=True) if _LINE.match(line) is None]
+
+
+def parse_saying(saying: bytes) -> Answered:
+    """What one of the sayings of `tally` means.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = _PARTS.fullmatch(saying.decode(errors="replace"))
     if found is None:
-        return None
+        raise ValueError("no saying of a line")
     slot, server, status, asked, queue, connect, first, total, end, route = found.groups()
     first_byte = None if "-1" in (queue, connect, first) else int(queue) + int(connect) + int(first)
     route = route.replace("\\/", "/")  # HAProxy's json converter writes a slash so
@@ -78,7 +100,7 @@ def parse_line(line: str) -> Answered | None:
     )
 
 
-def parse_dropped(line: str) -> int | None:
+def parse_dropped(line: bytes) -> int | None:
     """How many lines HAProxy dropped in this one's place; None where the line does not tell of it."""
     found = _DROPPED.fullmatch(line.strip())
     return int(found[1]) if found else None
