@@ -4,19 +4,21 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.adapters import engine as module
 from nightshift.adapters import pod_http
 from nightshift.adapters.engine import METRICS_BYTES, Engine, Engines
 from nightshift.adapters.pod_http import Unanswered
-from nightshift.core.engine_metrics import WANTED, EngineMetrics, ProbeAnswer, engine_metrics
+from nightshift.core.analysis.evidence import EMPTY, Histogram
+from nightshift.core.engine_metrics import BUCKETS, DETAILS, WANTED, EngineMetrics, ProbeAnswer, engine_metrics
 from nightshift.core.facts import Known, Unknown
 from tests.support.builders import NOW
 from tests.vllm_sim.simulated import Simulated, simulated
@@ -116,6 +118,46 @@ async def test_reads_what_real_vllm_exports(serve: Serve) -> None:
     assert (value.running, value.waiting, value.prompt_tokens, value.kv_cache_usage) == (0, 0, 19, 0.0)
     assert (value.generation_tokens, value.iterations, value.awake) == (20, 20, True)
     assert value.cache_config["kv_cache_size_tokens"] == "131072"
+
+
+BUCKET = 'vllm:time_to_first_token_seconds_bucket{engine="0",le="%s",model_name="%s"} %s\n'
+FIRST_TOKEN = "".join(
+    BUCKET % row for row in (("0.001", "tiny", "0.0"), ("0.5", "tiny", "2.0"), ("+Inf", "tiny", "3.0"))
+)
+
+
+async def test_details_of_real_vllm_are_read_where_they_are_asked_for(serve: Serve) -> None:
+    engine = await serve(text(REAL + FIRST_TOKEN))
+    plain, found = await engine.metrics(), await engine.metrics(detailed=True)
+    assert isinstance(plain, Known)
+    assert isinstance(found, Known)
+    assert plain.value.details is None
+    details = found.value.details
+    assert details is not None
+    assert details.first_token == Histogram((0.001, 0.5), (0, 2, 1))
+    assert details.finished == {"stop": 0, "length": 3, "abort": 0, "error": 0, "repetition": 0}
+    assert details.inference_seconds == pytest.approx(0.25236, abs=1e-4)
+    assert replace(found.value, details=None) == plain.value
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        pytest.param(BUCKET % ("+Inf", 'a\\",le=\\"1', "3"), (3,), id="a model whose name looks like a bound"),
+        pytest.param(BUCKET % ("+Inf", "tiny", "3e+06"), (3_000_000,), id="many"),
+        pytest.param(BUCKET % ("+Inf", "tiny", "3.0 1795457132"), (3,), id="with its time"),
+        pytest.param(BUCKET % ("+Inf", "tiny", "three"), None, id="a count that is no number"),
+        pytest.param(
+            BUCKET % ("+Inf", "tiny", "3") + "vllm:time_to_first_token_seconds_bucket 3\n", None, id="no bound"
+        ),
+        pytest.param(BUCKET % ("1e", "tiny", "3"), None, id="a bound that is no number"),
+    ],
+)
+async def test_a_bucket_as_it_is_written(serve: Serve, line: str, counts: tuple[int, ...] | None) -> None:
+    lines = REAL + BUCKET % ("0.5", "tiny", "0.0") + line
+    found = await (await serve(text(lines))).metrics(detailed=True)
+    read = found.value.details if isinstance(found, Known) else None
+    assert (read.first_token.counts[1:] if read is not None and read.first_token is not None else None) == counts
 
 
 @pytest.mark.parametrize(
@@ -227,11 +269,12 @@ async def test_only_addresses_are_asked(engines: Engines, address: str) -> None:
         engines.at(address)
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(WANTED)), st.text(max_size=40)), max_size=5))
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(WANTED | DETAILS | BUCKETS)), st.text(max_size=40)), max_size=5))
 def test_no_answer_upsets_the_reader(lines: list[tuple[str, str]]) -> None:
     body = "\n".join(f"{name}{rest}" for name, rest in lines)
     try:
-        found = engine_metrics(module._samples(body))
+        found = engine_metrics(module._samples(body, detailed=True), detailed=True)
     except Unanswered:
         return
     assert isinstance(found, EngineMetrics | Unknown)
@@ -244,13 +287,19 @@ async def test_a_simulated_engine_of_each_age_is_read_and_probed(
     _, engine = await start(version=version)
     before = await engine.metrics()
     answer = await engine.probe("tiny", 60.0)
-    after = await engine.metrics()
+    after = await engine.metrics(detailed=True)
     assert isinstance(before, Known)
     assert isinstance(after, Known)
     assert isinstance(answer, Known)
     assert answer.value.answered
     assert (after.value.generation_tokens, before.value.generation_tokens) == (1, 0)
     assert after.value.mark != before.value.mark
+    details = after.value.details
+    assert details is not None
+    assert (details.first_token or EMPTY).total == 1
+    assert details.inter_token is not None
+    assert {reason: count for reason, count in details.finished.items() if count} == {"length": 1}
+    assert (details.inference_seconds or 0) > 0
     assert await engine.version() == Known(version, NOW)
 
 
@@ -260,7 +309,7 @@ async def test_a_hung_simulated_engine_is_silent_while_its_metrics_answer(
     _, engine = await start(faults=Faults(hang=True))
     before = await engine.metrics()
     assert await engine.probe("tiny", 0.5) == Known(ProbeAnswer(answered=False, seconds=0.5), NOW)
-    after = await engine.metrics()
+    after = await engine.metrics(detailed=True)
     assert isinstance(before, Known)
     assert isinstance(after, Known)
     assert isinstance(after.value, EngineMetrics)

@@ -1,12 +1,12 @@
 """What a gateway pod's agent says of demand, and what is made of an answer that is none."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from nightshift.adapters.gateway_pods import ANSWER_BYTES, GatewayPods
+from nightshift.adapters.gateway_pods import ANSWER_BYTES, NAMED_RESULTS, GatewayPods
 from nightshift.core.facts import Known, Unknown
 from tests.support.builders import NOW
 
@@ -18,7 +18,8 @@ async def agent() -> AsyncIterator[dict[str, Any]]:
     """A server on a free port of the loopback; `answer` is what it says."""
     said: dict[str, Any] = {"answer": lambda: web.json_response(TOLD)}
 
-    async def demand(_: web.Request) -> web.StreamResponse:
+    async def demand(request: web.Request) -> web.StreamResponse:
+        said["query"] = request.query_string
         answer: web.StreamResponse = said["answer"]()
         return answer
 
@@ -33,10 +34,10 @@ async def agent() -> AsyncIterator[dict[str, Any]]:
     await runner.cleanup()
 
 
-async def asked(port: int, pod: str = "gw-1") -> Any:
+async def asked(port: int, pod: str = "gw-1", results: Collection[str] = ()) -> Any:
     pods = GatewayPods(lambda: NOW)
     try:
-        return await pods.at("127.0.0.1", port).demand(pod)
+        return await pods.at("127.0.0.1", port).demand(pod, results)
     finally:
         await pods.close()
 
@@ -46,6 +47,30 @@ async def test_the_demand_of_each_deployment_is_read(agent: dict[str, Any]) -> N
     assert isinstance(found, Known)
     assert found.value.routes["ml/bot"].in_flight == 3
     assert found.value.routes["ml/bot"].idle_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("results", "query"),
+    [
+        pytest.param([], "", id="of nobody"),
+        pytest.param(["ml/bot", "ml/a"], "results=ml/a&results=ml/bot", id="of some"),
+        pytest.param([f"ml/bot-{number}" for number in range(NAMED_RESULTS + 1)], "results=*", id="of many: of all"),
+    ],
+)
+async def test_results_are_asked_of(agent: dict[str, Any], results: list[str], query: str) -> None:
+    assert isinstance(await asked(agent["port"], results=results), Known)
+    assert agent["query"] == query
+
+
+async def test_results_are_read_and_an_older_gateway_tells_none(agent: dict[str, Any]) -> None:
+    older = await asked(agent["port"], results=["ml/bot"])
+    assert (older.value.routes["ml/bot"].revisions, older.value.total_bounds) == ({}, ())
+    results = {"r1": {"since": "2026-03-01T11:00:00Z", "ok": 7, "total": [3, 4], "newer": "field"}}
+    told = {**TOLD, "routes": {"ml/bot": {"revisions": results}}, "totalBounds": [0.5]}
+    agent["answer"] = lambda: web.json_response(told)
+    found = await asked(agent["port"], results=["ml/bot"])
+    revision = found.value.routes["ml/bot"].revisions["r1"]
+    assert (revision.ok, revision.cut, revision.total, found.value.total_bounds) == (7, 0, (3, 4), (0.5,))
 
 
 @pytest.mark.parametrize(

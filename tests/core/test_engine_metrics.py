@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from nightshift.core.engine_metrics import EngineMetrics, Sample, engine_metrics
+from nightshift.core.analysis.evidence import Histogram
+from nightshift.core.engine_metrics import EngineDetails, EngineMetrics, Sample, engine_metrics, histogram
 from nightshift.core.facts import Unknown
 from tests.support.fake_engines import metrics
 
@@ -99,3 +100,96 @@ def test_a_step_of_the_engine_changes_its_mark(change: dict[str, object], same: 
 )
 def test_whether_an_engine_is_busy(change: dict[str, object], busy: bool) -> None:
     assert metrics(**change).busy is busy
+
+
+FIRST, INTER, OLD = (
+    f"vllm:{name}_seconds_bucket" for name in ("time_to_first_token", "inter_token_latency", "time_per_output_token")
+)
+
+
+def buckets(name: str, *pairs: tuple[str, float]) -> list[Sample]:
+    return [(name, {"le": bound}, count) for bound, count in pairs]
+
+
+def details(*more: Sample) -> EngineDetails:
+    found = engine_metrics(exported(*more), detailed=True)
+    assert isinstance(found, EngineMetrics)
+    assert found.details is not None
+    return found.details
+
+
+def test_details_are_read_only_where_they_are_asked_for() -> None:
+    more = buckets(FIRST, ("0.5", 1), ("+Inf", 2))
+    assert read(*more).details is None
+    assert read(*more) == read()
+    assert details(*more).first_token == Histogram((0.5,), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("samples", "field", "expected"),
+    [
+        pytest.param([], "first_token", None, id="a version without a histogram"),
+        pytest.param([], "inference_seconds", None, id="a version that does not count its time"),
+        pytest.param(
+            buckets(OLD, ("1.0", 3), ("+Inf", 3)),
+            "inter_token",
+            Histogram((1.0,), (3, 0)),
+            id="times between, before 0.10.2",
+        ),
+        pytest.param(
+            [*buckets(OLD, ("1.0", 9), ("+Inf", 9)), *buckets(INTER, ("1.0", 3), ("+Inf", 4))],
+            "inter_token",
+            Histogram((1.0,), (3, 1)),
+            id="the newer name of two counts",
+        ),
+        pytest.param(
+            [
+                ("vllm:request_success_total", {**RANK, "finished_reason": "stop"}, 3.0),
+                ("vllm:request_success_total", {**OTHER_RANK, "finished_reason": "stop"}, 4.0),
+                ("vllm:request_success_total", {**RANK, "finished_reason": "length"}, 1.0),
+            ],
+            "finished",
+            {"stop": 7, "length": 1},
+            id="requests by their reason, ranks added up",
+        ),
+        pytest.param(
+            [("vllm:request_inference_time_seconds_sum", RANK, 1.5)] * 2,
+            "inference_seconds",
+            3.0,
+            id="time in the batch",
+        ),
+    ],
+)
+def test_details(samples: list[Sample], field: str, expected: object) -> None:
+    assert getattr(details(*samples), field) == expected
+
+
+def test_reasons_of_a_stranger_are_bounded() -> None:
+    many = [("vllm:request_success_total", {"finished_reason": "x" * 99 + str(number)}, 1.0) for number in range(99)]
+    more = [("vllm:request_success_total", {"finished_reason": f"{number}"}, 1.0) for number in range(99)]
+    found = details(*many, *more).finished
+    assert len(found) == 12
+    assert all(len(reason) <= 32 for reason in found)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        pytest.param([("0.5", 1), ("1.0", 3), ("+Inf", 4)], Histogram((0.5, 1.0), (1, 2, 1)), id="in order"),
+        pytest.param([("+Inf", 4), ("1.0", 3), ("0.5", 1)], Histogram((0.5, 1.0), (1, 2, 1)), id="in any order"),
+        pytest.param([("1", 3), ("+Inf", 4)] * 2, Histogram((1.0,), (6, 2)), id="of two ranks"),
+        pytest.param([], None, id="none"),
+        pytest.param([("0.5", 1), ("1.0", 3)], None, id="without an end"),
+        pytest.param([("+Inf", 3)], None, id="without a bound"),
+        pytest.param([("-Inf", 1), ("+Inf", 3)], None, id="with a bound below all"),
+        pytest.param([("0.5", 3), ("+Inf", 2)], None, id="with less up to more"),
+        pytest.param([("abc", 3), ("+Inf", 3)], None, id="with a bound that is no number"),
+        pytest.param([*((str(bound), 1.0) for bound in range(99)), ("+Inf", 1)], None, id="with too many bounds"),
+    ],
+)
+def test_a_histogram(pairs: list[tuple[str, float]], expected: Histogram | None) -> None:
+    assert histogram(buckets(FIRST, *pairs)) == expected
+
+
+def test_details_are_no_step_of_the_engine() -> None:
+    assert metrics(details=EngineDetails(finished={"stop": 1})).mark == metrics().mark

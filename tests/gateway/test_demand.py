@@ -157,6 +157,16 @@ async def test_the_agent_tells_it_on_its_port(gateway: Gateway, engine: MakeEngi
         a.gate.set()
         assert (await asking)[0] == 200
     await until(lambda: value("requests_total", revision="r1", result="ok") == 1)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for query, told in (
+            ("", None),
+            ("?results=ml/bot&results=ml/x", 1),
+            ("?results=*", 1),
+            ("?results=ml/x", None),
+        ):
+            async with session.get(f"/demand{query}") as answer:
+                revisions = GatewayDemand.model_validate(await answer.json()).routes[KEY].revisions
+            assert (revisions["r1"].ok if revisions else None) == told
 
     await gateway.kill()
     errors = ("nightshift_gateway_socket_errors_total",)

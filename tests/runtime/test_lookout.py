@@ -163,7 +163,7 @@ def test_many_silent_engines_are_read_and_asked_a_few_at_a_time() -> None:
         reading, asking, most = 0, 0, [0, 0]
 
         class Slow(FakeEngine):
-            async def metrics(self) -> Any:
+            async def metrics(self, *, detailed: bool = False) -> Any:
                 nonlocal reading
                 reading += 1
                 most[0] = max(most[0], reading)

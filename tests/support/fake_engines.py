@@ -9,7 +9,7 @@ from typing import Any
 from nightshift.api import names
 from nightshift.api.adapters import AdapterState, WantedAdapters
 from nightshift.core.adapter_sight import AdapterAnswer
-from nightshift.core.engine_metrics import EngineMetrics, ProbeAnswer
+from nightshift.core.engine_metrics import EngineDetails, EngineMetrics, ProbeAnswer
 from nightshift.core.facts import Fact, Known, Unknown
 from tests.support.builders import NOW
 
@@ -70,13 +70,15 @@ class FakeEngine:
         self.loaded.pop(name)
         return Known(AdapterAnswer(taken=True), self.clock())
 
-    async def metrics(self) -> Fact[EngineMetrics]:
-        self.asked.append("metrics")
+    async def metrics(self, *, detailed: bool = False) -> Fact[EngineMetrics]:
+        self.asked.append("details" if detailed else "metrics")
         if isinstance(self.reading, Unknown):
             return self.reading
         if self.reading.running:
             self._step()
-        return Known(self.reading, self.clock())
+        if detailed:
+            return Known(replace(self.reading, details=self.reading.details or EngineDetails()), self.clock())
+        return Known(replace(self.reading, details=None), self.clock())
 
     async def probe(self, served_name: str, deadline_seconds: float) -> Fact[ProbeAnswer]:
         self.asked.append(f"probe {served_name} {deadline_seconds:g}")

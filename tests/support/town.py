@@ -1,15 +1,15 @@
 """A deployment that scales by itself: the real controller in virtual time, with a gateway, engines and clients."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from nightshift.adapters.kube import Object
 from nightshift.api import names
 from nightshift.api.config import GatewayConfig, OperatorConfig
-from nightshift.api.demand import GatewayDemand, RouteDemand
+from nightshift.api.demand import GatewayDemand, RevisionResults, RouteDemand
 from nightshift.api.route import Route, parse_route
 from nightshift.core.engine_metrics import EngineMetrics
 from nightshift.core.facts import Fact, Known, Unknown
@@ -55,8 +55,13 @@ class FakeGateway:
     silent: bool = False
     knows: bool = True
     """Whether it knows when the last request came."""
+    results: dict[str, RevisionResults] = field(default_factory=dict)
+    """How requests to the deployment's revisions ended."""
+    asked_results: list[tuple[str, ...]] = field(default_factory=list)
+    """Of whom results were asked, time after time."""
 
-    async def demand(self, pod: str) -> Fact[GatewayDemand]:
+    async def demand(self, pod: str, results: Collection[str] = ()) -> Fact[GatewayDemand]:
+        self.asked_results.append(tuple(results))
         if self.silent:
             await asyncio.sleep(1.5)
             return Unknown("/demand did not answer within 1.5 s.")
@@ -64,8 +69,10 @@ class FakeGateway:
             self.last_request = clock()
         last = self.last_request if self.last_request is not None else NOW
         idle = (clock() - last).total_seconds() if self.knows else None
-        told = RouteDemand(in_flight=self.in_flight, queued=self.queued, idle_seconds=idle)
-        return Known(GatewayDemand(written=clock(), pod=self.name, routes={ROUTE: told}), clock())
+        ended = self.results if ROUTE in results else {}
+        told = RouteDemand(in_flight=self.in_flight, queued=self.queued, idle_seconds=idle, revisions=ended)
+        bounds = (0.5, 1.0) if ended else ()
+        return Known(GatewayDemand(written=clock(), pod=self.name, routes={ROUTE: told}, total_bounds=bounds), clock())
 
 
 class Town:

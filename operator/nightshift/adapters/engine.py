@@ -16,7 +16,15 @@ from nightshift.adapters import pod_http
 from nightshift.adapters.pod_http import PodServer, Unanswered, expect_ok, json_object, named, pod_session
 from nightshift.api import names
 from nightshift.core.adapter_sight import AdapterAnswer
-from nightshift.core.engine_metrics import WANTED, EngineMetrics, ProbeAnswer, Sample, engine_metrics
+from nightshift.core.engine_metrics import (
+    BUCKETS,
+    DETAILS,
+    WANTED,
+    EngineMetrics,
+    ProbeAnswer,
+    Sample,
+    engine_metrics,
+)
 from nightshift.core.facts import Fact, Known, Unknown
 
 METRICS_BYTES = 4 * 1024 * 1024
@@ -32,17 +40,18 @@ _MOST_MODELS = 1000
 """Entries of /v1/models that are looked at."""
 
 _WANTED_CHARACTERS = 256 * 1024
-"""Of the lines that are parsed: 2 KB for one engine of vLLM 0.32.0."""
+"""Of the lines that are parsed: 2 KB for one engine of vLLM 0.32.0, with the details 6 KB."""
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,63}")
+_BUCKET = re.compile(r'([a-z_:]+)\{(?:.*,)?le="([0-9.e+Inf-]+)".*\} ([0-9.e+-]+)(?: [0-9]+)?')
 _PROBE_PROMPT = "Hi"
 
 
 class Engine(Protocol):
     """What is needed of one engine."""
 
-    async def metrics(self) -> Fact[EngineMetrics]:
-        """What the engine counts, as of now."""
+    async def metrics(self, *, detailed: bool = False) -> Fact[EngineMetrics]:
+        """What the engine counts, as of now; with the details that comparisons need, where they are asked for."""
 
     async def probe(self, served_name: str, deadline_seconds: float) -> Fact[ProbeAnswer]:
         """Ask the engine for one token."""
@@ -93,12 +102,13 @@ class EngineClient:
         self._server = server
         self._now = now
 
-    async def metrics(self) -> Fact[EngineMetrics]:
+    async def metrics(self, *, detailed: bool = False) -> Fact[EngineMetrics]:
         """What the engine counts, as of now. Unknown when it does not answer, or answers nonsense."""
         try:
             answer = await self._server.request("GET", "/metrics", METRICS_BYTES)
             expect_ok(answer, "/metrics")
-            found = engine_metrics(_samples(answer.body.decode(errors="replace")))
+            samples = _samples(answer.body.decode(errors="replace"), detailed=detailed)
+            found = engine_metrics(samples, detailed=detailed)
         except Unanswered as error:
             return self._unknown(error)
         return self._unknown(found.reason) if isinstance(found, Unknown) else Known(found, self._now())
@@ -194,22 +204,48 @@ def _refusal(status: int, body: bytes) -> str:
     return " ".join(str(said).split())[:_LONGEST_REFUSAL] if said else f"status {status}"
 
 
-def _samples(text: str) -> Iterator[Sample]:
+def _samples(text: str, *, detailed: bool = False) -> Iterator[Sample]:
     """The wanted samples of an answer; the others, most of its lines, are not parsed.
+
+    Buckets are many and all alike, so they are read by an expression of their own: the parser takes ten times as long.
 
     Raises:
         Unanswered: A wanted line is not in Prometheus' text format, or there are too many.
     """
-    wanted = "\n".join(line for line in text.splitlines() if _name(line) in WANTED)
-    if len(wanted) > _WANTED_CHARACTERS:
+    names = WANTED | DETAILS if detailed else WANTED
+    lines, buckets = [], []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        name = _name(line)
+        if name in names:
+            lines.append(line)
+        elif detailed and name in BUCKETS:
+            buckets.append(line)
+    wanted = "\n".join(lines)
+    if len(wanted) + sum(map(len, buckets)) > _WANTED_CHARACTERS:
         raise Unanswered(f"/metrics has more than {_WANTED_CHARACTERS} characters of what is read of it.")
     families: Iterable[Any] = text_string_to_metric_families(f"{wanted}\n")
     try:
         for family in families:
             for sample in family.samples:
                 yield sample.name, sample.labels, sample.value
+        for line in buckets:
+            yield _bucket(line)
     except (ValueError, LookupError) as error:
         raise Unanswered(f"/metrics is not in Prometheus' text format: {str(error)[:200]}") from error
+
+
+def _bucket(line: str) -> Sample:
+    """A bucket of a histogram. A quotation mark inside of another label's value has a backslash before it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = _BUCKET.fullmatch(line)
+    if found is None:
+        raise ValueError(line)
+    return found[1], {"le": found[2]}, float(found[3])
 
 
 def _name(line: str) -> str:

@@ -1,17 +1,20 @@
 """The agent of one gateway pod: what is asked of each deployment at the moment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import ValidationError
 
 from nightshift.adapters.pod_http import PodServer, Unanswered, expect_ok, pod_session
-from nightshift.api.demand import DEMAND_PATH, GatewayDemand
+from nightshift.api.demand import ALL_RESULTS, DEMAND_PATH, RESULTS_QUERY, GatewayDemand
 from nightshift.core.facts import Fact, Known, Unknown
 
 ANSWER_BYTES = 4 * 1024 * 1024
-"""Some 100 bytes for each of a few thousand deployments, with room."""
+"""Some 100 bytes for each of a few thousand deployments, and 400 for each revision that results are asked of."""
+
+NAMED_RESULTS = 40
+"""Of more deployments the results of all are asked for: a request's first line has no room for more names."""
 
 ANSWER_SECONDS = 1.5
 """Less than the time between two questions."""
@@ -20,8 +23,8 @@ ANSWER_SECONDS = 1.5
 class GatewayPod(Protocol):
     """What is needed of one gateway pod."""
 
-    async def demand(self, pod: str) -> Fact[GatewayDemand]:
-        """What is asked of each deployment, as this pod sees it."""
+    async def demand(self, pod: str, results: Collection[str] = ()) -> Fact[GatewayDemand]:
+        """What is asked of each deployment, as this pod sees it; and how requests to some of them ended."""
 
 
 class GatewayPods:
@@ -53,10 +56,18 @@ class GatewayPodClient:
         self._server = server
         self._now = now
 
-    async def demand(self, pod: str) -> Fact[GatewayDemand]:
-        """What is asked of each deployment. Unknown when it does not answer, answers nonsense, or is another pod."""
+    async def demand(self, pod: str, results: Collection[str] = ()) -> Fact[GatewayDemand]:
+        """What is asked of each deployment. Unknown when it does not answer, answers nonsense, or is another pod.
+
+        Args:
+            pod: Its name.
+            results: Deployments (NAMESPACE/NAME) of whose revisions it is also asked how requests ended. An older
+                gateway does not say.
+        """
+        names = sorted(results) if len(results) <= NAMED_RESULTS else [ALL_RESULTS]
+        query = tuple((RESULTS_QUERY, name) for name in names)
         try:
-            answer = await self._server.request("GET", DEMAND_PATH, ANSWER_BYTES, seconds=ANSWER_SECONDS)
+            answer = await self._server.request("GET", DEMAND_PATH, ANSWER_BYTES, seconds=ANSWER_SECONDS, query=query)
             expect_ok(answer, DEMAND_PATH)
             told = GatewayDemand.model_validate_json(answer.body)
         except Unanswered as error:

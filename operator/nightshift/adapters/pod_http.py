@@ -1,6 +1,7 @@
 """HTTP servers of pods. Their answers are a stranger's: sizes, times and redirects are bounded."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -69,6 +70,7 @@ class PodServer:
         limit: int = ANSWER_BYTES,
         body: dict[str, Any] | None = None,
         seconds: float | None = None,
+        query: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """One request.
 
@@ -78,6 +80,7 @@ class PodServer:
             limit: Most bytes that are read of the answer.
             body: Sent as JSON.
             seconds: Time limit; default: that of requests that need no work of the server.
+            query: What stands behind the path.
 
         Raises:
             Unanswered: No answer came, or not in time, or it is too long.
@@ -85,17 +88,23 @@ class PodServer:
         total = REQUEST_SECONDS if seconds is None else seconds
         times = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
-            return await self.send(method, path, limit, times, body)
+            return await self.send(method, path, limit, times, body, query)
         except TimeoutError as error:
             raise Unanswered(f"{path} did not answer within {total:g} s.") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unanswered(f"{path} cannot be reached: {named(error)}") from error
 
     async def send(
-        self, method: str, path: str, limit: int, times: aiohttp.ClientTimeout, body: dict[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        limit: int,
+        times: aiohttp.ClientTimeout,
+        body: dict[str, Any] | None,
+        query: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """One request whose time limits and errors are the caller's; where nothing is read, the status says it all."""
-        url = self._base.with_path(path)
+        url = self._base.with_path(path).with_query(query)
         async with self._session.request(method, url, json=body, timeout=times, allow_redirects=False) as response:
             # Where the status says it all, the connection is dropped with the rest of the answer.
             read = await read_bounded(response, limit) if limit else b""

@@ -1,4 +1,4 @@
-"""What a gateway pod's agent tells the operator: how much is asked of each deployment at the moment."""
+"""What a gateway pod's agent tells the operator: how much is asked of each deployment, and how requests ended."""
 
 from pydantic import AwareDatetime, Field
 
@@ -6,6 +6,30 @@ from nightshift.api.base import StoredModel
 
 DEMAND_PATH = "/demand"
 """On the agent's port, read by GET."""
+
+RESULTS_QUERY = "results"
+"""Of the query, once for each deployment (NAMESPACE/NAME) of whose revisions the results are told: they are several
+times as long as the rest, and seldom wanted."""
+
+ALL_RESULTS = "*"
+"""In the place of a name: of all deployments."""
+
+
+class RevisionResults(StoredModel):
+    """How requests ended that came to one revision by one gateway pod, since it counts them."""
+
+    since: AwareDatetime = Field(description="When counting began: another moment means that it began anew.")
+    ok: int = Field(default=0, ge=0)
+    client_error: int = Field(default=0, ge=0, description="The engine's 4xx.")
+    server_error: int = Field(default=0, ge=0, description="5xx, or no answer of the engine.")
+    refused: int = Field(default=0, ge=0, description="By the gateway, such as for a full queue.")
+    left: int = Field(default=0, ge=0, description="The client went before the end.")
+    cut: int = Field(default=0, ge=0, description="The answer broke off.")
+    first_byte: tuple[int, ...] = Field(
+        default=(),
+        description="Requests that ended ok by the time to their answer's headers, as buckets; not summed up.",
+    )
+    total: tuple[int, ...] = Field(default=(), description="The same by the time to the end of their answer.")
 
 
 class RouteDemand(StoredModel):
@@ -21,6 +45,10 @@ class RouteDemand(StoredModel):
         allow_inf_nan=False,
         description="Since the last request reached it; none: unknown, as after its start.",
     )
+    revisions: dict[str, RevisionResults] = Field(
+        default_factory=dict,
+        description="By hash, of revisions that have a slot, where they are asked for. One that is missing is unknown.",
+    )
 
 
 class GatewayDemand(StoredModel):
@@ -29,3 +57,7 @@ class GatewayDemand(StoredModel):
     written: AwareDatetime = Field(description="When HAProxy was read.")
     pod: str = Field(description="Name of the gateway pod.")
     routes: dict[str, RouteDemand] = Field(description="By NAMESPACE/NAME. A deployment that is missing is unknown.")
+    first_byte_bounds: tuple[float, ...] = Field(
+        default=(), description="Upper bounds of the buckets in seconds, ascending; one more bucket has what is above."
+    )
+    total_bounds: tuple[float, ...] = Field(default=(), description="The same, of the buckets of whole requests.")

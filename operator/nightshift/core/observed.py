@@ -8,7 +8,7 @@ from typing import Any
 from nightshift.api import names
 from nightshift.api.fetch import FetchOutcome, Progress, parse_outcome
 from nightshift.core.adapter_sight import AdapterSight
-from nightshift.core.autoscale.demand import Demand
+from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
@@ -164,6 +164,8 @@ class Observed:
     """Which adapters running engines hold, by pod; of their present start only."""
     demand: Demand | None = None
     """What is asked of it, where that is watched."""
+    gateway: GatewaySight | None = None
+    """What the gateway's pods told last, where two revisions are compared."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Replicas that are not on their way out, of one revision or of all."""
@@ -335,6 +337,7 @@ def observe(
     events: Mapping[str, EventsAnswer] | None = None,
     adapters: Mapping[str, AdapterSight] | None = None,
     demand: Demand | None = None,
+    gateway: GatewaySight | None = None,
 ) -> Observed:
     """Read the objects that carry a deployment's label; ReplicaSets and the like count only if it owns them.
 
@@ -367,4 +370,5 @@ def observe(
         pins=tuple(pin for pin in pins if pin is not None),
         adapters={pod: sight for pod, sight in (adapters or {}).items() if starts.get(pod) == sight.start},
         demand=demand,
+        gateway=gateway,
     )

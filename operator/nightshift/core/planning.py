@@ -179,6 +179,9 @@ class Plan:
     """Replicas per revision as planned."""
     scaling: Scaling | None = None
     """What the autoscaler decided; None where spec.replicas decides."""
+    compares: bool = False
+    """Whether revisions are compared: engines are read in detail, gateway pods are asked how requests ended, in any
+    scaling.mode, and a reconcile hears of it now and then."""
     announcements: tuple[EventNote, ...] = ()
     """What is told as Events when this plan is carried out, besides what the status tells."""
 

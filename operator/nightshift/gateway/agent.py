@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from aiohttp import web
 from nightshift import __version__
 from nightshift.adapters.kube import KubeClient, connect
 from nightshift.adapters.kube_watch import Query, Watch
-from nightshift.api.demand import DEMAND_PATH, GatewayDemand
+from nightshift.api.demand import ALL_RESULTS, DEMAND_PATH, RESULTS_QUERY, GatewayDemand
 from nightshift.api.route import Route
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.gateway import demand
@@ -36,6 +36,7 @@ from nightshift.gateway.log_socket import serve_log
 from nightshift.gateway.models import serve_models
 from nightshift.gateway.probes import serve_probes
 from nightshift.gateway.request_log import RequestLog
+from nightshift.gateway.request_telemetry import FIRST_BYTE_SECONDS, TOTAL_SECONDS
 from nightshift.gateway.watchdog import watch
 
 logger = logging.getLogger(__name__)
@@ -236,7 +237,15 @@ class Agent:
     @property
     def demand(self) -> GatewayDemand | None:
         """What is asked of the deployments, as of the last look at HAProxy that succeeded; None before any."""
-        return None if self._looked is None else demand.told(self._asked, self._setup.pod, *self._looked)
+        return self.demand_with(())
+
+    def demand_with(self, results: Collection[str]) -> GatewayDemand | None:
+        """The same, and how requests to the revisions of these deployments ended (NAMESPACE/NAME, or all)."""
+        if self._looked is None:
+            return None
+        ended = self.telemetry.requests.results(lambda route: route in results or ALL_RESULTS in results)
+        bounds = FIRST_BYTE_SECONDS, TOTAL_SECONDS
+        return demand.told(self._asked, self._setup.pod, *self._looked, ended, bounds)
 
     def problem(self) -> str | None:
         """Why the process should be started anew, or None."""
@@ -260,12 +269,13 @@ class Agent:
 def demand_route(agent: Agent) -> web.RouteDef:
     """GET /demand: what `api/demand.py` says; 503 before anything is known. How old it is says the answer itself."""
 
-    async def answer(_: web.Request) -> web.Response:
-        if agent.demand is None:
+    async def answer(request: web.Request) -> web.Response:
+        told = agent.demand_with(frozenset(request.query.getall(RESULTS_QUERY, [])))
+        if told is None:
             return web.Response(
                 status=503, text="HAProxy has not been looked at yet, or the routes are not known; try again"
             )
-        return web.json_response(agent.demand.to_json())
+        return web.json_response(told.to_json())
 
     return web.get(DEMAND_PATH, answer)
 

@@ -5,14 +5,16 @@ there are as many as the routes make; they go with their revision.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from nightshift.api.demand import RevisionResults
 from nightshift.core.gateway.log_line import RESULTS, Answered, Result, parse_dropped, parse_saying, result_of, tally
 from nightshift.core.gateway.slots import Assignment
 
@@ -36,6 +38,11 @@ class _Histogram:
         self._counts[bisect_left(self._bounds_ms, milliseconds)] += times
         self._sum_ms += milliseconds * times
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """By bucket, not summed up."""
+        return tuple(self._counts)
+
     def add_to(self, family: HistogramMetricFamily, labels: Series) -> None:
         names = [*(str(bound) for bound in self._bounds), "+Inf"]
         family.add_metric(labels, list(zip(names, accumulate(self._counts), strict=True)), self._sum_ms / 1000)
@@ -51,13 +58,21 @@ class _Requests:
 
 
 class RequestTelemetry(Collector):
-    """Counts lines, in a registry that it is told."""
+    """Counts lines, in a registry that it is told.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        registry: For the series.
+        now: The present moment (UTC).
+    """
+
+    def __init__(self, registry: CollectorRegistry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
         self._lines = dict.fromkeys(("counted", "other", "unparsable", "dropped"), 0)
         self._slots: Mapping[tuple[str, str], Series] = {}
         """By slot and route: a line of a slot's former owner is another's."""
         self._requests: dict[Series, _Requests] = {}
+        self._since: dict[Series, datetime] = {}
+        """Since when there is a slot, and so a count."""
         registry.register(self)
 
     def assign(self, assignment: Assignment) -> None:
@@ -65,6 +80,23 @@ class RequestTelemetry(Collector):
         self._slots = {(name, key.route): _series(key.route, key.revision) for name, key in assignment.owners.items()}
         there = set(self._slots.values())
         self._requests = {series: found for series, found in self._requests.items() if series in there}
+        now = self._now()
+        self._since = {series: self._since.get(series, now) for series in there}
+
+    def results(self, wanted: Callable[[str], bool]) -> dict[str, dict[str, RevisionResults]]:
+        """How requests ended, by NAMESPACE/NAME and revision, of those deployments that are wanted by their name."""
+        found: dict[str, dict[str, RevisionResults]] = {}
+        for series, since in sorted(self._since.items()):
+            namespace, name, revision = series
+            route, requests = f"{namespace}/{name}", self._requests.get(series) or _Requests()
+            if wanted(route):
+                found.setdefault(route, {})[revision] = RevisionResults(
+                    since=since,
+                    **requests.results,
+                    first_byte=requests.first_byte.counts,
+                    total=requests.total.counts,
+                )
+        return found
 
     def take(self, block: bytes) -> None:
         """Count lines; whatever stands in them, it does not raise.

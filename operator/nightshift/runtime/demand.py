@@ -1,12 +1,14 @@
 """Watching the demand: asks the gateway's pods what they have, follows wake Leases, and keeps the highest loads.
 
+While revisions of a deployment are compared, it also asks how requests to them ended.
+
 It carries out what plans name and decides nothing: what a demand means, and whether a reconcile should hear of it,
 stands in core. It waits for no reconcile and holds none up; a wake is told at once.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,6 +23,7 @@ from nightshift.core.autoscale.hint import Hint, hint
 from nightshift.core.autoscale.history import remembered
 from nightshift.core.autoscale.load import BLIND_SECONDS, demand_of
 from nightshift.core.facts import Fact, Known, Unknown
+from nightshift.core.hang import LOOK_SECONDS
 from nightshift.core.planning import Scaling, WatchDemand
 from nightshift.runtime.cache import Key
 from nightshift.runtime.heard import HeardPods, HeardWakes
@@ -30,7 +33,11 @@ from nightshift.runtime.telemetry import GATEWAY_LOOKS
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Between two questions to each gateway pod, while there is a deployment in scaling.mode Auto."""
+"""Between two questions to each gateway pod, while there is a deployment in scaling.mode Auto, or one of which
+revisions are compared."""
+
+COMPARE_SECONDS = LOOK_SECONDS
+"""Between two times that a reconcile hears of a comparison: engines are read so often, so it knows more by then."""
 
 
 class Gateways(Protocol):
@@ -71,6 +78,8 @@ class Demands:
         """Since when a deployment is watched."""
         self._histories: dict[Key, History] = {}
         self._told: dict[Key, Hint] = {}
+        self._compared: dict[Key, datetime | None] = {}
+        """Deployments whose revisions are compared, and when a reconcile heard of it last; None: not yet."""
 
     def watches(self, kube: KubeClient) -> tuple[Watch, ...]:
         """What is to be followed besides; none where there is no gateway."""
@@ -92,6 +101,17 @@ class Demands:
         self._watched[key] = scaling.watch
         self._told[key] = hint(scaling.watch, scaling.demand, self._now())
         self._consider(key)
+
+    def compare(self, key: Key, *, wanted: bool) -> None:
+        """Ask from now on how requests to a deployment's revisions end, or not any more."""
+        if wanted:
+            self._compared.setdefault(key, None)
+        else:
+            self._compared.pop(key, None)
+
+    def gateway(self, key: Key) -> GatewaySight | None:
+        """What the gateway's pods told last; None for a deployment whose revisions are not compared."""
+        return self._sight(key) if key in self._compared else None
 
     def _forget(self, key: Key) -> None:
         self._watched.pop(key, None)
@@ -138,22 +158,29 @@ class Demands:
 
     async def look(self) -> None:
         """Ask every gateway pod once, and take in what follows for each deployment."""
-        if not self._watched:
-            return
-        if any(watch.gateway for watch in self._watched.values()):
-            asked = dict(self.pods.addresses)
-            answers = await asyncio.gather(*(self._ask(name, ip) for name, ip in asked.items()))
+        if self._compared or any(watch.gateway for watch in self._watched.values()):
+            asked, results = dict(self.pods.addresses), ["/".join(key) for key in self._compared]
+            answers = await asyncio.gather(*(self._ask(name, ip, results) for name, ip in asked.items()))
             self._answers = dict(zip(asked, answers, strict=True))
         for key, watch in list(self._watched.items()):
             history = self._histories.get(key, History())
             self._histories[key] = remembered(history, self._demand(key, watch).load, self._now())
             self._consider(key)
+        self._tell_compared()
 
-    async def _ask(self, name: str, ip: str) -> Fact[GatewayDemand]:
+    def _tell_compared(self) -> None:
+        """The first time as soon as gateway pods were asked."""
+        now = self._now()
+        for key, told in list(self._compared.items()):
+            if told is None or now - told >= timedelta(seconds=COMPARE_SECONDS):
+                self._compared[key] = now
+                self.tell(key)
+
+    async def _ask(self, name: str, ip: str, results: Sequence[str]) -> Fact[GatewayDemand]:
         if self._gateways is None or self._config is None:
             return Unknown("nobody can ask it.")
         try:
-            answer = await self._gateways.at(ip, self._config.agent_port).demand(name)
+            answer = await self._gateways.at(ip, self._config.agent_port).demand(name, results)
         except ValueError:
             answer = Unknown("its address is none.")
         GATEWAY_LOOKS.labels(result="read" if isinstance(answer, Known) else "unknown").inc()

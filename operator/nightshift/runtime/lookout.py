@@ -6,7 +6,7 @@ stands in core. Reads wait for no reconcile and hold none up.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -50,6 +50,7 @@ class Lookout:
         self._now = now
         self._watched: dict[PodKey, tuple[Key, LookAtEngine]] = {}
         self._pods: dict[Key, frozenset[PodKey]] = {}
+        self._detailed: set[Key] = set()
         self._sights: dict[PodKey, EngineSight] = {}
         self._queue: KeyedQueue[PodKey] = KeyedQueue()
         self._questions: dict[PodKey, asyncio.Task[None]] = {}
@@ -59,9 +60,20 @@ class Lookout:
         """What was seen of a deployment's engines, by pod."""
         return {pod[1]: self._sights[pod] for pod in self._pods.get(key, ()) if pod in self._sights}
 
-    def watch(self, key: Key, looks: Iterable[LookAtEngine]) -> None:
-        """Watch these engines of a deployment from now on, and no others of it."""
+    def watch(self, key: Key, looks: Iterable[LookAtEngine], *, detailed: bool = False) -> None:
+        """Watch these engines of a deployment from now on, and no others of it.
+
+        Args:
+            key: The deployment.
+            looks: Its engines.
+            detailed: Whether they are compared with each other; what is needed for that is read at once.
+        """
         wanted = {(key[0], look.pod): look for look in looks}
+        if detailed:
+            self._read_soon(key, wanted)
+            self._detailed.add(key)
+        else:
+            self._detailed.discard(key)
         for pod in self._pods.get(key, frozenset()) - wanted.keys():
             self._forget(pod)
         for pod, look in wanted.items():
@@ -71,6 +83,13 @@ class Lookout:
         self._pods[key] = frozenset(wanted)
         if not wanted:
             del self._pods[key]
+
+    def _read_soon(self, key: Key, wanted: Mapping[PodKey, LookAtEngine]) -> None:
+        """Read those engines at once that are newly compared."""
+        for pod, look in wanted.items():
+            known = self._watched.get(pod)
+            if key not in self._detailed or known is None or known[1].start != look.start:
+                self._queue.add(pod)
 
     def forget_pod(self, namespace: str, pod: str) -> None:
         """A pod is gone: its address may be another's soon."""
@@ -106,12 +125,12 @@ class Lookout:
         """Read the metrics of a watched engine once."""
         if pod not in self._watched:
             return
-        _, look = self._watched[pod]
-        reading = await self._reading(look.ip)
+        key, look = self._watched[pod]
+        reading = await self._reading(look.ip, detailed=key in self._detailed)
         self._fold(pod, looked(self._sights.get(pod), look.start, reading))
 
-    async def _reading(self, ip: str) -> Fact[EngineMetrics]:
-        reading = await self._engines.at(ip).metrics()
+    async def _reading(self, ip: str, *, detailed: bool) -> Fact[EngineMetrics]:
+        reading = await self._engines.at(ip).metrics(detailed=detailed)
         ENGINE_LOOKS.labels(result="read" if isinstance(reading, Known) else "unknown").inc()
         return reading
 
@@ -142,7 +161,7 @@ class Lookout:
                 answer = await self._engines.at(request.ip).probe(request.served_name, request.deadline_seconds)
                 _count(answer)
                 ended = self._now()
-                reading = await self._reading(request.ip)
+                reading = await self._reading(request.ip, detailed=self._compared(pod))
         finally:
             # Before anybody is told: whoever hears of it may want to ask again.
             del self._questions[pod]
@@ -151,6 +170,9 @@ class Lookout:
         before = self._sights.get(pod)
         if before is not None and before.start == request.start:
             self._fold(pod, looked(asked(before, answer, ended), request.start, reading), told=True)
+
+    def _compared(self, pod: PodKey) -> bool:
+        return pod in self._watched and self._watched[pod][0] in self._detailed
 
     async def settled(self) -> None:
         """Wait until every question under way has ended."""

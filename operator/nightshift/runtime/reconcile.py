@@ -65,6 +65,7 @@ class Reconciler:
             self.quarrels.pop(key, None)
             self.lookups.lookout.watch(key, ())
             self.lookups.demands.watch(key, None)
+            self.lookups.demands.compare(key, wanted=False)
             await self.lookups.tender.keep(key, ())
             await release_routes(key, self.kube, self.cache, self.config)
             return None
@@ -85,8 +86,9 @@ class Reconciler:
             await asyncio.gather(*(self.lookups.ask(deployment.namespace, request) for request in first))
             observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
-        self.lookups.lookout.watch(key, decided.looks)
+        self.lookups.lookout.watch(key, decided.looks, detailed=decided.compares)
         self.lookups.demands.watch(key, decided.scaling)
+        self.lookups.demands.compare(key, wanted=decided.compares)
         if await self.lookups.tender.keep(key, decided.tends):
             # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
             observed = self.observed(key, deployment.uid)
@@ -126,8 +128,8 @@ class Reconciler:
         engines = self.lookups.lookout.sights(key)
         adapters, events = self.lookups.tender.sights(key), self.lookups.events
         children, images = self.cache.children(key), self.lookups.images
-        demand = self.lookups.demands.demand(key)
-        return observe(uid, children, images, progress, logs, engines, events, adapters, demand)
+        demand, gateway = self.lookups.demands.demand(key), self.lookups.demands.gateway(key)
+        return observe(uid, children, images, progress, logs, engines, events, adapters, demand, gateway)
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""

@@ -49,7 +49,12 @@ class Arm:
     stalled: bool | None = None
     """Whether a replica had requests and came no further; None: unknown."""
     synthetic: int = 0
-    """Of the requests, the ones that Nightshift sent itself."""
+    """Requests that Nightshift sent itself meanwhile, straight to the pods: they are in everything that engines count,
+    and not in what the gateway does (requests, failed, total)."""
+    client_errors: int = 0
+    """Of the requests, the ones that the engine refused as the client's fault (4xx)."""
+    left: int = 0
+    """Besides the requests: those whose client went before the end."""
 
 
 @dataclass(frozen=True)

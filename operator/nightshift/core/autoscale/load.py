@@ -102,7 +102,7 @@ def _gateway(route: str, gateway: GatewaySight, now: datetime) -> _Counted:
     if not unknown and there < gateway.expected:
         unknown = f"{there} of {gateway.expected} gateway pods are there; see kubectl get pods in its namespace."
     for pod in sorted(gateway.answers):
-        told = _told(route, pod, gateway.answers[pod], now)
+        told = told_of(route, pod, gateway.answers[pod], now)
         if isinstance(told, Unknown):
             unknown = unknown or told.reason
             continue
@@ -113,7 +113,7 @@ def _gateway(route: str, gateway: GatewaySight, now: datetime) -> _Counted:
     return _Counted(requests, queued, unknown)
 
 
-def _told(route: str, pod: str, answer: Fact[GatewayDemand], now: datetime) -> Fact[RouteDemand]:
+def told_of(route: str, pod: str, answer: Fact[GatewayDemand], now: datetime) -> Fact[RouteDemand]:
     """What a gateway pod says of a deployment, if that is still true."""
     if isinstance(answer, Unknown):
         return Unknown(f"Gateway pod {pod} does not say: {answer.reason}")
@@ -132,7 +132,7 @@ def _last_request(route: str, gateway: GatewaySight, now: datetime) -> Fact[date
     if gateway.pods_unknown or gateway.wakes_unknown or len(gateway.answers) < gateway.expected:
         return Unknown("Not all of the gateway is seen.")
     for pod, answer in gateway.answers.items():
-        told = _told(route, pod, answer, now)
+        told = told_of(route, pod, answer, now)
         if isinstance(told, Unknown):
             return told
         if told.value.idle_seconds is None:

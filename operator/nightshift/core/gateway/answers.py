@@ -20,7 +20,7 @@ class Answer:
     message: str
     """A sentence for the client. `{}` stands for the value of `value`."""
     value: str = ""
-    """A sample expression of HAProxy whose value the message carries."""
+    """A sample expression of HAProxy whose value the message carries; where it is empty, it is given with the rule."""
     type: str = "invalid_request_error"
     param: str | None = None
     retry_after: int | None = None
@@ -57,6 +57,12 @@ NO_MODEL_BY_PATH = Answer(
     "There is no model {}; GET /v1/models lists those there are.",
     "var(txn.route)",
     param="model",
+)
+NO_REVISION = Answer(
+    404,
+    "revision_not_found",
+    "No replica of the revision that the header x-nightshift-revision names is ready; revisions with a ready one: {}.",
+    param="x-nightshift-revision",
 )
 NO_MODEL = Answer(
     404,

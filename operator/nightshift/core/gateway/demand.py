@@ -4,11 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nightshift.api.demand import GatewayDemand, RouteDemand
+from nightshift.api.demand import GatewayDemand, RevisionResults, RouteDemand
 from nightshift.core.gateway.slots import Assignment
 from nightshift.core.gateway.state import LiveSlot
 
 Slots = Mapping[str, LiveSlot]
+Results = Mapping[str, Mapping[str, RevisionResults]]
+"""By NAMESPACE/NAME and revision."""
+Bounds = tuple[tuple[float, ...], tuple[float, ...]]
+"""Of the buckets for first bytes, and for whole requests."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,14 @@ def _came(totals: Mapping[str, int], before: Mapping[str, int]) -> bool:
     return totals != before and any(total > before.get(name, total) for name, total in totals.items())
 
 
-def told(asked: Mapping[str, Asked], pod: str, at: datetime, now: float) -> GatewayDemand:
+def told(
+    asked: Mapping[str, Asked],
+    pod: str,
+    at: datetime,
+    now: float,
+    results: Results | None = None,
+    bounds: Bounds = ((), ()),
+) -> GatewayDemand:
     """What the operator is told.
 
     Args:
@@ -85,7 +96,11 @@ def told(asked: Mapping[str, Asked], pod: str, at: datetime, now: float) -> Gate
         pod: Name of this gateway pod.
         at: When HAProxy was looked at.
         now: The same moment on the agent's clock.
+        results: How requests ended, of the deployments that are asked about.
+        bounds: Of the buckets in results.
     """
+    ended = results or {}
+    first_byte, total = bounds if ended else ((), ())
     return GatewayDemand(
         written=at,
         pod=pod,
@@ -94,7 +109,10 @@ def told(asked: Mapping[str, Asked], pod: str, at: datetime, now: float) -> Gate
                 in_flight=one.in_flight,
                 queued=one.queued,
                 idle_seconds=None if one.last is None else round(max(0.0, now - one.last), 1),
+                revisions=dict(ended.get(key, {})),
             )
             for key, one in sorted(asked.items())
         },
+        first_byte_bounds=first_byte,
+        total_bounds=total,
     )

@@ -64,12 +64,13 @@ def decide(
     slots = [(name, slot) for process in processes if process is not None for name, slot in process.items()]
     busy = {name for name, slot in slots if slot.busy}
     assignment = assign(settings, before, wanted, busy, sure=None not in processes)
+    taking = {key for key, members in servers.items() if not key.adapter and any(one.weight for one in members)}
     by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
     _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.waiting}, routes, replicas)
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},
-            render_maps(routes, assignment, coverage, observed.gateways, settings.cluster_domain),
+            render_maps(routes, assignment, coverage, taking, observed.gateways, settings.cluster_domain),
             fingerprint(settings, assignment.pools),
         ),
         assignment,

@@ -1,6 +1,6 @@
 """The maps by which HAProxy finds routes and slots; their lines are read by the rules in `rules`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
 
 from nightshift.api.route import Route, RouteAdapter
@@ -11,6 +11,7 @@ from nightshift.core.gateway.settings import (
     HOSTS_MAP,
     MODELS_MAP,
     PATHS_MAP,
+    REVISIONS_MAP,
     ROUTES_MAP,
 )
 from nightshift.core.gateway.slots import Assignment, SlotKey
@@ -33,6 +34,7 @@ def render_maps(
     routes: Iterable[Route],
     assignment: Assignment,
     coverage: Mapping[SlotKey, Coverage],
+    taking: Collection[SlotKey],
     gateways: int,
     cluster_domain: str,
 ) -> dict[str, dict[str, str]]:
@@ -42,6 +44,7 @@ def render_maps(
         routes: All routes; of two with the same key the last one counts.
         assignment: Which slot is whose.
         coverage: Which of a revision's replicas have an adapter, by route, revision and adapter.
+        taking: Revisions that have a replica which takes requests.
         gateways: How many share the queue.
         cluster_domain: Of the cluster's DNS.
     """
@@ -50,7 +53,12 @@ def render_maps(
     bare: dict[str, list[str]] = {}
     hosts: dict[str, str] = {}
     adapters: dict[str, str] = {}
+    lines: dict[str, str] = {}
+    revisions: dict[str, str] = {}
     for key, route in sorted(found.items()):
+        ready = [one.hash for one in route.revisions if SlotKey(key, one.hash) in taking]
+        lines |= {key: _route_line(route, assignment, gateways), **_pinned_lines(route, ready, assignment, gateways)}
+        revisions[key] = ",".join(ready) or "none"
         full = f"{route.name}.{route.namespace}"
         hosts |= {full + suffix: key for suffix in suffixes}
         bare.setdefault(route.name, []).append(full)
@@ -59,12 +67,13 @@ def render_maps(
             if choice is not None:
                 adapters |= {f"{key}:{name}": choice for name in adapter_names(route, adapter.name)}
     return {
-        ROUTES_MAP: {key: _route_line(route, assignment, gateways) for key, route in sorted(found.items())},
+        ROUTES_MAP: lines,
         HOSTS_MAP: hosts,
         BARE_MAP: {name: _shown(full) for name, full in bare.items()},
         MODELS_MAP: model_names(found),
         ADAPTERS_MAP: adapters,
         PATHS_MAP: allowed_paths(),
+        REVISIONS_MAP: revisions,
     }
 
 
@@ -98,13 +107,26 @@ def _shown(names: list[str]) -> str:
 
 def _route_line(route: Route, assignment: Assignment, gateways: int) -> str:
     weighted = [(assignment.slots[SlotKey(route.key, one.hash)], one.weight) for one in route.revisions if one.weight]
+    return _line(route, gateways, weighted, adapters=bool(route.adapters))
+
+
+def _pinned_lines(route: Route, ready: Iterable[str], assignment: Assignment, gateways: int) -> dict[str, str]:
+    """For who names a revision: it has all requests, also for adapters, and says itself which of these it knows."""
+    slots = {revision: assignment.slots[SlotKey(route.key, revision)] for revision in ready}
+    return {
+        f"{route.key}/{revision}": _line(route, gateways, [(slot, 100)], adapters=False)
+        for revision, slot in slots.items()
+    }
+
+
+def _line(route: Route, gateways: int, weighted: list[tuple[str, int]], *, adapters: bool) -> str:
     fields = (
         route.task,
         route.state,
         route.limits.body_bytes,
         max(1, -(-route.queue.max_requests // max(1, gateways))),
         route.affinity,
-        int(bool(route.adapters)),
+        int(adapters),
         choice_line(weighted),
     )
     return "|".join(str(value) for value in fields)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from nightshift.api.traffic import MAX_QUEUE_SECONDS
 from nightshift.core.gateway import answers
 from nightshift.core.gateway.log_line import LINE_BYTES, log_format
-from nightshift.core.gateway.rules import identify, released, route_request
+from nightshift.core.gateway.rules import identify, pinned_in_vain, released, route_request
 from nightshift.core.gateway.settings import (
     ACTIVATOR_SOCKET,
     AGENT_SOCKET,
@@ -194,6 +194,7 @@ def _fixed_backends(settings: Settings) -> list[str]:
         "backend be_activator from base",
         "    retry-on conn-failure",
         f"    timeout server {_ms(MAX_QUEUE_SECONDS + settings.server_seconds)}",
+        "    " + pinned_in_vain(settings),
         "    http-request set-header x-nightshift-route %[var(txn.route)]",
         "    http-request set-header x-nightshift-revision-slot %[var(txn.slot)]",
         f"    server activator unix@{settings.path(ACTIVATOR_SOCKET)}",

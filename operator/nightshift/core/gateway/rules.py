@@ -4,7 +4,13 @@ Variables: txn.path (as the engine sees it), txn.asked (the model's name that th
 (NAMESPACE/NAME), txn.props (its line in the map of routes), txn.choice (revisions with cumulative weights), txn.count
 (how many those are), txn.slot (the backend). `props` is TASK|STATE|BODY BYTES|QUEUE|AFFINITY|ADAPTERS|CHOICE, and
 CHOICE is COUNT|SLOT|CUMULATIVE PERCENT|SLOT|...; one line of one map, so that a route changes as a whole or not at all.
+
+A client that wants one revision names it in a header: txn.pin is a slash and that name. The map of routes has a line
+for each revision too, by NAMESPACE/NAME/REVISION, so that others pay for it with a look for the header and one
+condition: the key is the route's alone where there is no pin. No route has a third part, whatever stands in a path.
 """
+
+from dataclasses import replace
 
 from nightshift.api.route import MAX_WEIGHTED
 from nightshift.core.gateway import answers
@@ -14,10 +20,13 @@ from nightshift.core.gateway.settings import (
     HOSTS_MAP,
     MODELS_MAP,
     PATHS_MAP,
+    REVISIONS_MAP,
     ROUTES_MAP,
     Settings,
 )
 
+REVISION_HEADER = "x-nightshift-revision"
+PINNED = "{ var(txn.pin) -m found }"
 UNROUTED = "!{ var(txn.route) -m found }"
 UNASKED = "!{ var(txn.asked) -m found }"
 CHUNKED_BYTES = 48_000
@@ -28,6 +37,7 @@ or for a full buffer, and does not say which it was.)"""
 def identify(settings: Settings) -> list[str]:
     """Find out which deployment a client's request is for: by path, Host, header or body, in this order."""
     return [
+        f"http-request set-var(txn.pin) req.fhdr({REVISION_HEADER}),regsub(^,/)",
         "http-request del-header x-nightshift- -m beg",
         "http-request del-header upgrade",
         "acl listing path /v1/models",
@@ -75,7 +85,8 @@ def released() -> list[str]:
 def route_request(settings: Settings) -> list[str]:
     """Hold a request against its route, and choose the slot that carries it."""
     return [
-        f"http-request set-var(txn.props) var(txn.route),map_str({settings.path(ROUTES_MAP)})",
+        f"http-request set-var(txn.props) var(txn.route),concat(,txn.pin),map_str({settings.path(ROUTES_MAP)})",
+        _no_revision(settings, "!{ var(txn.props) -m found } " + PINNED),
         answers.NO_MODEL_BY_PATH.rule("!{ var(txn.props) -m found }"),
         "http-request set-var(txn.slot) str(be_agent) if METH_GET listing",
         "http-request allow if { var(txn.slot) -m found }",
@@ -86,6 +97,17 @@ def route_request(settings: Settings) -> list[str]:
         answers.NO_ADAPTER.rule("has_adapters no_adapter usable"),
         *_affinity(),
     ]
+
+
+def _no_revision(settings: Settings, condition: str) -> str:
+    """Tell a client which revisions there are, unless there is no such route at all."""
+    there = f"var(txn.route),map_str({settings.path(REVISIONS_MAP)})"
+    return replace(answers.NO_REVISION, value=there).rule(f"{condition} {{ {there} -m found }}")
+
+
+def pinned_in_vain(settings: Settings) -> str:
+    """Of what would be held until a replica serves: who wants one revision would get another one then."""
+    return _no_revision(settings, PINNED)
 
 
 def _limits(settings: Settings) -> list[str]:

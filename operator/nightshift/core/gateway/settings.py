@@ -52,7 +52,8 @@ REWRITE_BYTES = 2048
 
 ROUTES_MAP, HOSTS_MAP, BARE_MAP = "maps/routes.map", "maps/hosts.map", "maps/bare.map"
 MODELS_MAP, ADAPTERS_MAP, PATHS_MAP = "maps/models.map", "maps/adapters.map", "maps/paths.map"
-MAPS = (ROUTES_MAP, HOSTS_MAP, BARE_MAP, MODELS_MAP, ADAPTERS_MAP, PATHS_MAP)
+REVISIONS_MAP = "maps/revisions.map"
+MAPS = (ROUTES_MAP, HOSTS_MAP, BARE_MAP, MODELS_MAP, ADAPTERS_MAP, PATHS_MAP, REVISIONS_MAP)
 CONFIG = "haproxy.cfg"
 RUNTIME_SOCKET, MASTER_SOCKET = "haproxy.sock", "master.sock"
 ACTIVATOR_SOCKET, AGENT_SOCKET, RELEASED_SOCKET = "activator.sock", "agent.sock", "released.sock"
