@@ -47,7 +47,7 @@ def test_a_revision_that_nobody_asked_has_counted_none_and_says_since_when(count
     ],
 )
 def test_how_it_ended(counting: RequestTelemetry, given: dict[str, object], result: str) -> None:
-    counting.take([line(**given), line(**given)])
+    counting.take((line(**given) + "\n").encode() * 2)
     found = all_of(counting)["r1"].to_json()
     names = ("ok", "clientError", "serverError", "refused", "left", "cut")
     written = {"client_error": "clientError", "server_error": "serverError"}.get(result, result)
@@ -56,7 +56,7 @@ def test_how_it_ended(counting: RequestTelemetry, given: dict[str, object], resu
 
 
 def test_counts_go_on_for_as_long_as_there_is_a_slot_and_begin_anew_after_that(counting: RequestTelemetry) -> None:
-    counting.take([line()])
+    counting.take((line() + "\n").encode())
     counting.assign(Assignment({R1: "be_l600_0", R2: "be_l600_1"}))
     found = all_of(counting)
     assert (found["r1"].ok, found["r1"].since) == (1, BEGUN)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nightshift.api.tally import Tally
 from nightshift.core.facts import Fact
 
 
@@ -98,3 +99,7 @@ class Evidence:
     """How many looks the rollout may take in all."""
     golden_expected: bool = False
     """Whether the user has a golden set, which then must have been asked before anything passes."""
+    earlier: Tally = field(default_factory=Tally)
+    """What the windows before this one came to."""
+    stable_name: str = "the stable revision"
+    """What sentences call it, e.g. 0.31.0."""

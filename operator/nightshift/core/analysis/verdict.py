@@ -20,7 +20,7 @@ class Finding:
     """The verdict on one metric."""
 
     metric: str
-    """Errors, FirstToken, InterToken, Throughput, FinishReasons, Preemptions, Progress, GoldenAnswers, LogProbability."""
+    """One of core.analysis.rules.Metric."""
     verdict: Verdict
     says: str
     """One sentence with its numbers, e.g. `TTFT p95 2.1x of 0.31.0 over 412 requests (bound 1.3x)`."""
