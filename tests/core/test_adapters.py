@@ -148,10 +148,10 @@ def test_the_next_revision_after_the_last_adapter_takes_none() -> None:
 
 
 def clients(simulation: Simulation) -> list[Object]:
-    """Who besides the operator reaches the engines' port."""
+    """Who besides the operator and golden Jobs reaches the engines' port."""
     (policy,) = simulation.server.of_kind("NetworkPolicy")
     peers: list[Object] = policy["spec"]["ingress"][0]["from"]
-    return peers[1:]
+    return peers[2:]
 
 
 def test_nobody_else_reaches_engines_that_take_adapters_from_before_they_are_made_until_they_are_gone() -> None:

@@ -116,7 +116,7 @@ def test_a_field_that_is_no_longer_desired_is_noticed_by_the_applied_hash() -> N
     decided = simulation.reconcile()
     assert applied(decided)[0][1].startswith("Correcting NetworkPolicy bot at .metadata.annotations.")
     peers = simulation.server.of_kind("NetworkPolicy")[0]["spec"]["ingress"][0]["from"]
-    assert peers[1:] == [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]
+    assert peers[2:] == [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]
     assert simulation.reconcile().apply == ()
 
 

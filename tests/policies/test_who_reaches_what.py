@@ -29,6 +29,9 @@ SOURCES = {
     "a pod of the namespace": Endpoint("ml", {"app": "notebook"}),
     "the chat application": Endpoint("ml", {"app": "chat"}),
     "an engine of the deployment": Endpoint("ml", names.engine_labels("bot", "r1")),
+    "a golden Job of the deployment": Endpoint("ml", names.component_labels("bot", names.COMPONENT_EVALUATION)),
+    "a golden Job of another deployment": Endpoint("ml", names.component_labels("other", names.COMPONENT_EVALUATION)),
+    "such a Job of another namespace": Endpoint("bank", names.component_labels("bot", names.COMPONENT_EVALUATION)),
     "a pod of another namespace": Endpoint("bank", {"app": "chat"}),
     "something outside": Endpoint(address="203.0.113.9"),
     "the kubelet": Endpoint(own_node=True),
@@ -50,37 +53,44 @@ LORA_ENGINE = pod_endpoint(children.replica_set(deployment(), revision(lora_rank
 ADAPTER_JOB = pod_endpoint(
     children.adapter_job(deployment(model_spec(adapters=[REFUNDS])), AdapterSpec.model_validate(REFUNDS), CONFIG)
 )
-NAMESPACE = {"a pod of the namespace", "the chat application", "an engine of the deployment"}
+GOLDEN = {"a golden Job of the deployment"}
+NAMESPACE = {
+    "a pod of the namespace",
+    "the chat application",
+    "an engine of the deployment",
+    "a golden Job of another deployment",
+}
 ALWAYS = {"the kubelet"}
 OURS = {"the operator", "the scraper"}
+ASKERS = OURS | GOLDEN
 
 
 @pytest.mark.parametrize(
     ("spec", "target", "port", "expected"),
     [
         pytest.param(
-            model_spec(), ENGINE, names.ENGINE_PORT, OURS | NAMESPACE | ALWAYS, id="the engine's API: the namespace"
+            model_spec(), ENGINE, names.ENGINE_PORT, ASKERS | NAMESPACE | ALWAYS, id="the engine's API: the namespace"
         ),
         pytest.param(
             model_spec(traffic={"mode": "Service", "allowFrom": OWN_PEERS}),
             ENGINE,
             names.ENGINE_PORT,
-            OURS | {"the chat application"} | ALWAYS,
+            ASKERS | {"the chat application"} | ALWAYS,
             id="the engine's API: whom traffic.allowFrom names",
         ),
         pytest.param(
             model_spec(traffic={"mode": "Service", "allowFrom": []}),
             ENGINE,
             names.ENGINE_PORT,
-            OURS | ALWAYS,
+            ASKERS | ALWAYS,
             id="the engine's API: nobody else where it names nobody",
         ),
         pytest.param(
             model_spec(adapters=[REFUNDS]),
             LORA_ENGINE,
             names.ENGINE_PORT,
-            OURS | ALWAYS,
-            id="the API of an engine that takes adapters: neither the namespace nor anybody else",
+            ASKERS | ALWAYS,
+            id="the API of an engine that takes adapters: neither the rest of the namespace nor anybody else",
         ),
         pytest.param(
             model_spec(adapters=[REFUNDS]),
@@ -114,12 +124,14 @@ THROUGH = Endpoint(GATEWAY.namespace, {**GATEWAY.labels, "pod-template-hash": "a
 @pytest.mark.parametrize(
     ("spec", "target", "port", "expected"),
     [
-        pytest.param(model_spec(), ENGINE, names.ENGINE_PORT, OURS | ALWAYS, id="the engine's API: not the namespace"),
+        pytest.param(
+            model_spec(), ENGINE, names.ENGINE_PORT, ASKERS | ALWAYS, id="the engine's API: not the namespace"
+        ),
         pytest.param(
             model_spec(adapters=[REFUNDS]),
             LORA_ENGINE,
             names.ENGINE_PORT,
-            OURS | ALWAYS,
+            ASKERS | ALWAYS,
             id="the API of an engine that takes adapters: neither",
         ),
         pytest.param(
@@ -144,7 +156,7 @@ def test_who_reaches_in_mode_gateway(spec: dict[str, Any], target: Endpoint, por
 def test_while_engines_that_take_adapters_are_left_nobody_else_is_let_in() -> None:
     """Also where the last adapter was removed: whoever reaches such an engine can make it load any."""
     left = access.network_policy(deployment(model_spec()), CONFIG, takes_adapters=True)
-    assert reach([left], LORA_ENGINE, names.ENGINE_PORT) == OURS | ALWAYS
+    assert reach([left], LORA_ENGINE, names.ENGINE_PORT) == ASKERS | ALWAYS
 
 
 def test_without_scrapers_nobody_reads_metrics() -> None:

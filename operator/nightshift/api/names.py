@@ -19,6 +19,7 @@ COMPONENT_ENGINE = "engine"
 COMPONENT_RESOLVE = "model-resolve"
 COMPONENT_DOWNLOAD = "model-download"
 COMPONENT_ADAPTER = "adapter-resolve"
+COMPONENT_EVALUATION = "evaluation"
 
 ANNOTATION_APPLIED = f"{GROUP}/applied-hash"
 """Hash of the whole object as Nightshift last applied it: tells a removed field from an equal one."""
@@ -59,6 +60,9 @@ ANNOTATION_SCALING = f"{GROUP}/scaling"
 ANNOTATION_VERDICT = f"{GROUP}/verdict"
 """On a ControllerRevision: that it was judged failed, as JSON with reason, sentence and time."""
 
+ANNOTATION_GOLDEN = f"{GROUP}/golden"
+"""On a ControllerRevision: what came of golden questions that were asked of it and of another revision, as JSON."""
+
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On an LLMDeployment, set by people: another value asks for another try of a revision that was judged failed."""
 
@@ -69,6 +73,7 @@ ENGINE_PORT = 8000
 ENGINE_CONTAINER = "engine"
 DOWNLOAD_CONTAINER = "model-download"
 RESOLVE_CONTAINER = "model-resolve"
+EVALUATION_CONTAINER = "evaluation"
 ADAPTERS_CONTAINER = "adapters"
 ADAPTERS_PORT = 8089
 """On which the container beside an engine is told which adapters to hold."""
@@ -110,6 +115,11 @@ def inspect_job_name(deployment: str, request_hash: str) -> str:
 def download_job_name(deployment: str, request_hash: str) -> str:
     """Name of the Job that downloads a model into the cache claim."""
     return f"{deployment}-download-{request_hash}"
+
+
+def evaluation_job_name(deployment: str, request_hash: str) -> str:
+    """Name of a Job that asks golden questions."""
+    return f"{deployment}-golden-{request_hash}"
 
 
 def adapter_name(deployment: str, request_hash: str) -> str:

@@ -8,7 +8,7 @@ from nightshift.api.resource import LLMDeployment
 from nightshift.api.route import LABEL_ROUTE, ROUTE_KEY, Route
 from nightshift.api.traffic import TrafficMode
 from nightshift.core.canonical import canonical_json
-from nightshift.core.children import Manifest, engine_selector, own_metadata
+from nightshift.core.children import Manifest, engine_selector, evaluation_selector, own_metadata
 
 SERVICE_PORT = 80
 
@@ -124,7 +124,8 @@ def network_policy(
 ) -> Manifest:
     """Who may reach the engines: vLLM leaves several paths open even with an API key, so the network decides.
 
-    It selects the pods of the deployment's Jobs too; they serve nothing, so nobody reaches anything there.
+    It selects the pods of the deployment's Jobs too; they serve nothing, so nobody reaches anything there. The Jobs
+    that ask golden questions come to the engines past the gateway.
 
     Args:
         owner: The deployment.
@@ -140,6 +141,7 @@ def network_policy(
     if gateway is not None:
         peers.insert(0, _pods(gateway.namespace, gateway.labels))
     operator = _pods(config.namespace, config.operator_labels)
+    golden = {"podSelector": {"matchLabels": evaluation_selector(owner.name)}}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -149,7 +151,7 @@ def network_policy(
             "policyTypes": ["Ingress"],
             "ingress": [
                 {
-                    "from": [operator, *config.scrapers, *peers],
+                    "from": [operator, golden, *config.scrapers, *peers],
                     "ports": [{"port": names.ENGINE_PORT, "protocol": "TCP"}],
                 },
                 *(

@@ -56,6 +56,11 @@ def engine_selector(deployment: str) -> dict[str, str]:
     return {names.LABEL_DEPLOYMENT: deployment, names.LABEL_COMPONENT: names.COMPONENT_ENGINE}
 
 
+def evaluation_selector(deployment: str) -> dict[str, str]:
+    """Labels by which the pods that ask golden questions of a deployment are selected."""
+    return {names.LABEL_DEPLOYMENT: deployment, names.LABEL_COMPONENT: names.COMPONENT_EVALUATION}
+
+
 def selector_text(deployment: str) -> str:
     """The label selector of the engine pods, as /scale wants it."""
     return ",".join(f"{key}={value}" for key, value in sorted(engine_selector(deployment).items()))
@@ -158,7 +163,7 @@ def _pinned(template: Manifest, image: str) -> Manifest:
     return {**template, "spec": {**template["spec"], "containers": containers}}
 
 
-def _job(
+def plain_job(
     owner: LLMDeployment,
     component: str,
     container: Manifest,
@@ -166,6 +171,7 @@ def _job(
     annotations: Mapping[str, str],
     placement: Mapping[str, Any],
 ) -> Manifest:
+    """A Job of one restricted pod without a token; it has yet to be named."""
     labels = names.component_labels(owner.name, component)
     metadata = own_metadata(owner, "", labels)
     metadata["annotations"] = dict(annotations)
@@ -223,7 +229,7 @@ def resolve_job(
     annotations = {names.ANNOTATION_MODEL_REQUEST: f"{spec.model.uri}@{revision}"}
     secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
     placement = {"imagePullSecrets": secrets} if secrets else {}
-    job = _job(owner, names.COMPONENT_RESOLVE, container, [], annotations, placement)
+    job = plain_job(owner, names.COMPONENT_RESOLVE, container, [], annotations, placement)
     return _named(job, names.resolve_job_name, owner)
 
 
@@ -235,7 +241,7 @@ def adapter_job(owner: LLMDeployment, adapter: AdapterSpec, config: OperatorConf
     container = fetch_container(names.RESOLVE_CONTAINER, spec, config, arguments, [])
     secrets = [secret.to_json() for secret in spec.pod_template.image_pull_secrets] if spec.pod_template else []
     placement = {"imagePullSecrets": secrets} if secrets else {}
-    job = _job(
+    job = plain_job(
         owner, names.COMPONENT_ADAPTER, container, [], {names.ANNOTATION_MODEL_REQUEST: f"{uri}@{revision}"}, placement
     )
     return _named(job, names.adapter_name, owner)
@@ -270,7 +276,7 @@ def inspect_job(owner: LLMDeployment, spec: RevisionSpec, config: OperatorConfig
     volume = {"name": "models", "persistentVolumeClaim": {"claimName": model.claim, "readOnly": True}}
     annotations = {names.ANNOTATION_MODEL_REQUEST: spec.model.uri}
     placement = {key: pod[key] for key in _PLACEMENT if key in pod}
-    job = _job(owner, names.COMPONENT_RESOLVE, container, [volume], annotations, placement)
+    job = plain_job(owner, names.COMPONENT_RESOLVE, container, [volume], annotations, placement)
     job["spec"]["activeDeadlineSeconds"] = INSPECT_SECONDS
     return _named(job, names.inspect_job_name, owner, canonical_json(spec.to_sparse_json()))
 
@@ -308,5 +314,5 @@ def download_job(
     }
     volume = {"name": "models", "persistentVolumeClaim": {"claimName": claim}}
     placement = {key: pod[key] for key in _PLACEMENT if key in pod}
-    job = _job(owner, names.COMPONENT_DOWNLOAD, container, [volume], annotations, placement)
+    job = plain_job(owner, names.COMPONENT_DOWNLOAD, container, [volume], annotations, placement)
     return _named(job, names.download_job_name, owner, claim_uid)

@@ -117,6 +117,11 @@ def engine_settings(arguments: Sequence[str]) -> EngineSettings:
     )
 
 
+def flag_value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag in arguments, as vLLM reads them; None where it is not among them."""
+    return _values(arguments).get(flag)
+
+
 def parse_size(text: str) -> int | None:
     """A number as vLLM writes them: 1k is 1,000, 1K is 1,024, 25.6k is 25,600; None when it is none.
 

@@ -1,0 +1,1 @@
+"""Golden sets: questions whose answers are compared between two revisions."""

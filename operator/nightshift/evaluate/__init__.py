@@ -1,0 +1,1 @@
+"""The Job that asks golden questions of two revisions."""
