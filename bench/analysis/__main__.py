@@ -198,7 +198,7 @@ def measure(options: argparse.Namespace) -> Measured:
     found = table(cells, rollouts, ours, KINDS, "Nightshift")
     milliseconds = 1000 * ours.seconds / ours.looks
     beside = table(cells, rollouts, Ours(), BESIDE, "Nightshift")
-    curves = operating(cells, max(20, rollouts // 4))
+    curves = operating(cells, max(20, rollouts // 8))
     tuning, tried = Cells(choosing, SEED + 1), max(5, rollouts // 100)
     chosen: dict[str, tuple[Peer, Peer]] = {
         "Argo Rollouts": (peers.Argo(), best(tuning, tried, peers.argo_grid(tuning.stable.percentile(0.95)))),

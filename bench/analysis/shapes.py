@@ -166,6 +166,18 @@ class Shape:
             busy += shot.first_token + shot.inter_token * shot.tokens
         return Histogram(FIRST_TOKEN_BOUNDS, tuple(first)), Histogram(INTER_TOKEN_BOUNDS, tuple(inter)), tokens, busy
 
+    def draw_first(self, requests: int, source: random.Random) -> Histogram:
+        """Times to first token alone, for those who look at nothing else."""
+        first = [0] * (len(FIRST_TOKEN_BOUNDS) + 1)
+        starts = [int(source.random() * len(self.shots)) for _ in range(requests // BLOCK)]
+        for bucket, column in self._first_blocks.items():
+            first[bucket] = sum([column[start] for start in starts])
+        start = int(source.random() * len(self.shots))
+        for offset in range(requests % BLOCK):
+            for bucket, count in self._first[(start + offset) % len(self.shots)].items():
+                first[bucket] += count
+        return Histogram(FIRST_TOKEN_BOUNDS, tuple(first))
+
     def percentile(self, share: float) -> float:
         """A quantile of the times to first token, in seconds."""
         ordered = sorted(shot.first_token for shot in self.shots)

@@ -113,23 +113,26 @@ class World:
         everything = poisson(self.rate * TICK_SECONDS, self.source)
         mine = binomial(everything, share, self.source)
         stable = self._arm(everything - mine, BASE_ERRORS, self.shapes.stable, 1 - share)
-        return replace(stable, stalled=False), self._candidate(mine, share, asked_golden)
+        answered, stalled = self._answered(mine, asked_golden)
+        candidate = self._arm(answered, self.kind.errors, self.shapes.candidate, share)
+        return replace(stable, stalled=False), replace(candidate, stalled=stalled)
 
     def candidate_tick(self, percent: int) -> Arm:
-        """A minute, for those who look at the candidate alone."""
-        share = percent / 100
-        return self._candidate(poisson(self.rate * TICK_SECONDS * share, self.source), share, asked_golden=False)
+        """A minute, for those who look at the candidate's failures and times to first token alone."""
+        answered, stalled = self._answered(poisson(self.rate * TICK_SECONDS * percent / 100, self.source), False)
+        failed = binomial(answered, self.kind.errors, self.source)
+        first = self.shapes.candidate.draw_first(answered - failed, self.source)
+        return Arm(requests=answered, failed=failed, first_token=first, stalled=stalled)
 
-    def _candidate(self, requests: int, share: float, asked_golden: bool) -> Arm:
+    def _answered(self, requests: int, asked_golden: bool) -> tuple[int, bool]:
+        """How many requests of a minute the candidate answers, and whether it is seen to hang after it."""
         answered = requests
         if self._hang < self.seconds + TICK_SECONDS:
             alive = max(0.0, self._hang - self.seconds) / TICK_SECONDS
             answered = binomial(requests, alive, self.source)
             self._sticks(requests - answered, asked_golden)
-        candidate = self._arm(answered, self.kind.errors, self.shapes.candidate, share)
         self.seconds += TICK_SECONDS
-        stalled = self.seconds >= min(self._stuck + HANG_SEEN_SECONDS, self._hang + QUIET_SECONDS)
-        return replace(candidate, stalled=stalled)
+        return answered, self.seconds >= min(self._stuck + HANG_SEEN_SECONDS, self._hang + QUIET_SECONDS)
 
     def _sticks(self, requests: int, asked_golden: bool) -> None:
         """Note the first request that got stuck, taken to come at the end of its minute."""

@@ -92,7 +92,7 @@ def test_a_block_is_of_requests_that_follow_each_other() -> None:
 
 def test_a_draw_has_as_many_times_as_requests() -> None:
     first, inter, tokens, busy = SHAPE.draw(137, random.Random(2))
-    assert first.total == 137
+    assert first.total == SHAPE.draw_first(137, random.Random(2)).total == 137
     assert inter.total == tokens - 137
     assert busy > 0
     assert len(first.counts) == len(FIRST_TOKEN_BOUNDS) + 1
