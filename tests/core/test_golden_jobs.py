@@ -1,5 +1,6 @@
 """Which Job asks golden questions next, what is kept of it, and what it may do."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -334,3 +335,37 @@ def test_the_job_as_it_is_written_out(reference: GoldenSetRef, regenerate: bool)
     text = yaml.dump(apply.manifest, Dumper=PlainDumper, sort_keys=False, width=120)
     name = f"evaluation_{'job' if reference is MAP else 'job_on_a_claim'}.out.yaml"
     assert_golden(GOLDEN / name, text, regenerate=regenerate)
+
+
+@pytest.mark.parametrize("luck", range(20))
+def test_whatever_goes_wrong_between_steps_every_question_is_told_once_in_the_end(luck: int) -> None:
+    """Jobs fail, tell nothing, or are lost; the operator dies before it notes what was told; notes are lost."""
+    drawn = random.Random(luck)
+    candidate, job, told = CANDIDATE, "", ""
+    for step in range(300):
+        calm = step > 100
+        now = NOW + timedelta(minutes=2 * step)
+        observed = seen(*([job] if job else []), told=told, failed=bool(job) and not told)
+        decided = asked(observed, candidate, now=now, rounds=2)
+        if decided.done:
+            break
+        if not calm and drawn.random() < 0.3:
+            continue  # the process ends before it has written anything
+        if decided.note is not None:
+            candidate = noted(decided.note)
+        if job in deleted(decided) or (not calm and drawn.random() < 0.05):
+            job = told = ""
+        for apply in decided.plan.apply:
+            arguments = apply.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
+            start = int(arguments[arguments.index("--start") + 1])
+            job = apply.manifest["metadata"]["name"]
+            fails = not calm and drawn.random() < 0.3
+            told = "" if fails else to_line(run(start, of=400, count=min(150, 400 - start)))
+        if not calm and drawn.random() < 0.05:
+            candidate = CANDIDATE
+    assert decided.done
+    fact = golden_of(Pairing(candidate, STABLE, MAP))
+    assert isinstance(fact, Known)
+    scored = [pair.question for pair in fact.value if pair.stable_score is not None]
+    assert scored == [f"q{place}" for place in range(400)]
+    assert len(fact.value) == 800

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -137,29 +137,44 @@ def test_every_answer_has_a_score_between_wrong_and_right(fields: dict[str, Any]
     assert 0.0 <= found <= 1.0
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-3, 3, width=16) | st.sampled_from(["a", "b"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
-    max_leaves=6,
+NAMES = st.sampled_from(["a", "b"])
+SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, 1.5, -1, "a", "b"])
+PARTS = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(NAMES, SCALARS, max_size=2)
+VALUES = PARTS | st.lists(PARTS, max_size=2) | st.dictionaries(NAMES, PARTS, max_size=2)
+KINDS = st.sampled_from(TYPES) | st.lists(st.sampled_from(TYPES), min_size=1, max_size=2, unique=True)
+LEAVES = st.fixed_dictionaries({"type": KINDS}) | st.fixed_dictionaries(
+    {}, optional={"enum": st.lists(PARTS, min_size=1, max_size=3), "const": PARTS}
 )
-SCHEMAS = st.recursive(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "type": st.sampled_from(TYPES) | st.lists(st.sampled_from(TYPES), min_size=1, max_size=2, unique=True),
-            "enum": st.lists(VALUES, min_size=1, max_size=2),
-            "const": VALUES,
-            "required": st.lists(st.sampled_from(["a", "b"]), max_size=2, unique=True),
-        },
-    ),
-    lambda inner: st.fixed_dictionaries(
-        {}, optional={"items": inner, "properties": st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2)}
-    ),
-    max_leaves=4,
+SCHEMAS = LEAVES | st.fixed_dictionaries(
+    {},
+    optional={
+        "type": KINDS,
+        "required": st.lists(NAMES, max_size=2, unique=True),
+        "items": LEAVES,
+        "properties": st.dictionaries(NAMES, LEAVES, max_size=2),
+    },
 )
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds"),
+    [
+        pytest.param(True, {"boolean"}, id="a truth value is no number"),
+        pytest.param(1, {"integer", "number"}, id="a whole number"),
+        pytest.param(1.0, {"integer", "number"}, id="a whole number with a point"),
+        pytest.param(1.5, {"number"}, id="a broken number"),
+        pytest.param("1", {"string"}, id="a text"),
+        pytest.param(None, {"null"}, id="nothing"),
+        pytest.param([], {"array"}, id="a list"),
+        pytest.param({}, {"object"}, id="an object"),
+    ],
+)
+def test_types(value: Any, kinds: set[str]) -> None:
+    assert {kind for kind in TYPES if fits(value, {"type": kind})} == kinds
 
 
 @given(SCHEMAS, VALUES)
+@settings(max_examples=400)
 def test_a_value_fits_a_schema_where_the_reference_implementation_says_so(schema: dict[str, Any], value: Any) -> None:
     assert schema_problem(schema) is None
     assert fits(value, schema) is Draft202012Validator(schema).is_valid(value)
