@@ -39,12 +39,13 @@ class RolloutOrder(StrEnum):
 
 
 class Ordering(StoredModel):
-    """An order that was carried out: its text, so that it is not carried out twice, who gave it, and when."""
+    """The last order that was seen: its text, so that it is not carried out twice, who gave it, and when."""
 
-    text: str = Field(max_length=256, description="The annotation's value as it was written.")
-    order: RolloutOrder
+    text: str = Field(max_length=256, description="The annotation's value as it was written, its beginning if long.")
+    order: RolloutOrder | None = Field(default=None, description="What it asks for; none: it cannot be understood.")
     by: str = Field(default="", max_length=200, description="Who gave it, as they wrote it.")
     at: AwareDatetime
+    refused: str = Field(default="", max_length=512, description="Why it was not carried out; empty: it was.")
 
 
 class RolloutState(StoredModel):
@@ -53,10 +54,15 @@ class RolloutState(StoredModel):
     phase: Phase
     since: AwareDatetime = Field(description="When this phase began.")
     step: Annotated[int, Field(ge=0)] = Field(default=0, description="Index into the steps.")
-    step_since: AwareDatetime | None = Field(default=None, description="When the candidate first had the step's weight.")
+    step_since: AwareDatetime | None = Field(
+        default=None, description="When the candidate first had the step's weight."
+    )
+    judging_since: AwareDatetime | None = Field(
+        default=None, description="When judging began, also before a pause that ended by itself."
+    )
     steps: tuple[int, ...] = Field(default=(), description="Percent of the requests, as the spec said at the begin.")
     stable: str = Field(description="Hash of the revision that serves meanwhile.")
     reason: str = Field(default="", max_length=64, description="Why it is paused or went back.")
     says: str = Field(default="", max_length=1024, description="The evidence in one sentence.")
-    ordered: Ordering | None = Field(default=None, description="The last order that was carried out.")
+    ordered: Ordering | None = Field(default=None, description="The last order that was seen.")
     before_pause: Phase | None = Field(default=None, description="The phase to which a resumed rollout returns.")

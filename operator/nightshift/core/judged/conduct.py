@@ -1,0 +1,85 @@
+"""A judged rollout as a whole: its next state, and the replicas and requests that follow from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.judged.advance import Advance, Pace, Situation, advance
+from nightshift.core.judged.steps import Fleet, counts, needed, percent, shares
+from nightshift.core.judged.telling import Names
+
+
+@dataclass(frozen=True)
+class View:
+    """What a rollout is decided from."""
+
+    state: RolloutState
+    situation: Situation
+    fleet: Fleet
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """What follows."""
+
+    step: Advance
+    counts: Mapping[str, int]
+    """Replicas by revision."""
+    shares: Mapping[str, int]
+    """Percent of the requests by revision; empty: they wait for a replica."""
+
+    @property
+    def state(self) -> RolloutState:
+        """Where the rollout stands once it is written."""
+        return self.step.state
+
+
+def conduct(view: View, pace: Pace, names: Names, now: datetime) -> Conduct:
+    """The next step of a rollout.
+
+    The state comes first: it is written before the counts and shares that follow from it. A candidate that failed
+    loses its requests at once, and its replicas once the route says so.
+    """
+    step = advance(view.state, view.situation, pace, names, now)
+    planned = counts(step.state, view.fleet, turn=view.situation.turn, drained=view.situation.drained)
+    return Conduct(step, planned, routed(step.state, view.fleet, planned))
+
+
+def routed(state: RolloutState, fleet: Fleet, planned: Mapping[str, int]) -> dict[str, int]:
+    """Percent of the requests by revision, among the replicas that stay."""
+    everybody = (fleet.candidate, fleet.stable, *fleet.others)
+    staying = {item.hash: min(item.ready, item.replicas, planned.get(item.hash, 0)) for item in everybody}
+    return shares(state, fleet, staying)
+
+
+def has_weight(state: RolloutState, fleet: Fleet, route: Mapping[str, int] | None) -> bool:
+    """Whether the candidate has the step's part of the requests, and the replicas for it.
+
+    While the deployment is idle there are no requests: a replica that is ready is asked by the golden set alone.
+
+    Args:
+        state: Where the rollout stands.
+        fleet: What runs.
+        route: The weights as the gateway was told them; None: it was told nothing yet.
+    """
+    candidate = fleet.candidate
+    if not fleet.wanted:
+        return candidate.ready > 0
+    if route is None or candidate.ready < needed(fleet.wanted, percent(state)):
+        return False
+    return route.get(candidate.hash, 0) >= percent(state)
+
+
+def gave_up(state: RolloutState, fleet: Fleet, route: Mapping[str, int] | None, *, idle: bool) -> bool:
+    """Whether a candidate that rolls back has no request left: the route gives it none, and it works on none.
+
+    Args:
+        state: Where the rollout stands.
+        fleet: What runs.
+        route: The weights as the gateway was told them; None: it was told nothing, so nobody is sent there.
+        idle: Whether its engines are known to work on nothing, or have had the time to end what they had.
+    """
+    if state.phase is not Phase.ROLLING_BACK:
+        return False
+    return not (route or {}).get(fleet.candidate.hash, 0) and idle

@@ -1,0 +1,91 @@
+"""Whose candidate may ask for an accelerator now, where several deployments share those of one kind.
+
+A candidate that waits for room holds nothing, so the pool's order decides who asks first, and how many ask at a time:
+as many as there is room for, and one at least, since what is asked for is what brings a node.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.facts import Fact, Known
+from nightshift.core.judged.steps import holds, waits_for_room
+
+Key = tuple[str, str]
+"""Namespace and name of an LLMDeployment."""
+
+
+class Claim(IntEnum):
+    """What a rollout wants of its pool; the smaller, the earlier."""
+
+    ASKING = 0
+    """A place for its candidate: it asks, or waits for its turn to ask."""
+    AGAIN = 1
+    """It found none for as long as it may wait, and would take one if nobody else does."""
+    NOTHING = 2
+    """It has its place, or it is paused or over and wants none."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rollout in a pool."""
+
+    key: Key
+    pool: str
+    """Name of the accelerator profile."""
+    accelerators: int
+    """Of one replica."""
+    claim: Claim
+    since: datetime
+    """When its rollout, or its present phase, began."""
+    emergency: bool = False
+    """It closes a hole that is being used; it goes before all others."""
+
+
+def claim(state: RolloutState, *, placed: bool) -> Claim:
+    """What a rollout wants of its pool.
+
+    Worked example: one in phase Placing asks until a replica has its node. One that a person paused wants nothing.
+    """
+    if holds(state) or placed:
+        return Claim.NOTHING
+    if waits_for_room(state):
+        return Claim.AGAIN
+    asking = state.phase in (Phase.PREFLIGHT, Phase.PLACING, Phase.LOADING)
+    return Claim.ASKING if asking else Claim.NOTHING
+
+
+def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> frozenset[Key]:
+    """Who may ask for a place now.
+
+    In every pool the first may always: only the scheduler knows for certain, a node may come for it, and it may have
+    to be refused before it replaces in place. Those after it may while all together find room; nobody overtakes. Where
+    the room is not known, one asks at a time.
+
+    Worked example: two spare accelerators, candidates of 1, 1 and 1: the first two. None spare: the first. Not known:
+    the first. An emergency that came last is the first.
+
+    Args:
+        contenders: All rollouts of all deployments.
+        spare: Free accelerators by pool.
+    """
+    pools: dict[str, list[Contender]] = {}
+    for one in contenders:
+        if one.claim is not Claim.NOTHING:
+            pools.setdefault(one.pool, []).append(one)
+    found: set[Key] = set()
+    for pool, asking in pools.items():
+        known = spare.get(pool)
+        left = known.value if isinstance(known, Known) else 0
+        for index, one in enumerate(sorted(asking, key=_order)):
+            if index and one.accelerators > left:
+                break
+            found.add(one.key)
+            left -= one.accelerators
+    return frozenset(found)
+
+
+def _order(one: Contender) -> tuple[bool, int, datetime, Key]:
+    return not one.emergency, int(one.claim), one.since, one.key

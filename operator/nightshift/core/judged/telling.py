@@ -1,0 +1,125 @@
+"""What people are told of a rollout: Events for what happened, and one sentence for where it stands."""
+
+from dataclasses import dataclass
+
+from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.cause import Cause
+from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE, UNDONE, percent, waits_for_room
+from nightshift.core.planning import EventNote
+
+_ORDER = "the annotation nightshift.dev/order"
+
+
+@dataclass(frozen=True)
+class Names:
+    """How candidate and stable revision are called: by their versions where these differ, else by their hashes."""
+
+    candidate: str
+    stable: str
+
+
+def called(candidate: tuple[str, str], stable: tuple[str, str]) -> Names:
+    """Names of two revisions.
+
+    Worked example: versions 0.32.0 and 0.31.0 are called so; of one version, `revision a1` and `revision b2`.
+
+    Args:
+        candidate: Its version and its hash.
+        stable: The same of the stable revision.
+    """
+    if candidate[0] != stable[0]:
+        return Names(candidate[0], stable[0])
+    return Names(f"revision {candidate[1]}", f"revision {stable[1]}")
+
+
+def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[EventNote, ...]:
+    """The Event for a step; phases between which nothing is decided make none."""
+    new, says, who = after.phase, after.says, names.candidate
+    if new is before.phase and new is Phase.JUDGING:
+        return (EventNote("Normal", "RolloutStep", _sentence(who, "goes on", f"{percent(after)} % of the requests")),)
+    if new is Phase.JUDGING and before.phase is Phase.LOADING:
+        part = f"{percent(after)} % of the requests"
+        return (EventNote("Normal", "RolloutJudging", _sentence(who, f"is compared with {names.stable}", part)),)
+    if new is Phase.PAUSED:
+        return (EventNote("Warning", "RolloutPaused", paused_message(after, names)),)
+    if before.phase is Phase.PAUSED and new in (Phase.JUDGING, Phase.PREFLIGHT, Phase.PLACING):
+        return (EventNote("Normal", "RolloutResumed", _sentence(who, "goes on", says)),)
+    if new is Phase.PROMOTING:
+        return (EventNote("Normal", "Promoting", _sentence(who, "takes over", says)),)
+    if new is Phase.PROMOTED and before.phase is Phase.ROLLING_BACK:
+        return (EventNote("Warning", "UndoEnded", f"{_capital(who)} goes on serving: {says}"),)
+    if new is Phase.PROMOTED:
+        return (EventNote("Normal", "Promoted", f"{_capital(who)} has taken over from {names.stable}."),)
+    if new is Phase.ROLLING_BACK:
+        return (EventNote("Warning", "RollingBack", _sentence(who, f"gives way to {names.stable}", says)),)
+    if new is Phase.ROLLED_BACK:
+        return (EventNote("Warning", "RolledBack", rolled_back(after, names)),)
+    if new is Phase.ABANDONED:
+        return (EventNote("Normal", "RolloutAbandoned", _sentence(who, "is given up", says)),)
+    if before.phase is Phase.ROLLED_BACK:
+        return (EventNote("Normal", "Retrying", _sentence(who, "is tried again", says)),)
+    return ()
+
+
+def rolled_back(state: RolloutState, names: Names) -> str:
+    """The evidence in one sentence.
+
+    Worked example: `0.32.0 rolled back: TTFT p95 2.1x of 0.31.0 over 412 requests (bound 1.3x)`.
+    """
+    return f"{_capital(names.candidate)} {'taken' if state.reason == UNDONE else 'rolled'} back: {state.says}"
+
+
+def paused_message(state: RolloutState, names: Names) -> str:
+    """Why a rollout is paused, what serves meanwhile, and what ends the pause."""
+    what = f"The rollout of {names.candidate} is paused: {state.says.rstrip('.')}."
+    if state.reason == NO_EVIDENCE:
+        return (
+            f"{what} Both revisions go on as they are; it goes on by itself when the evidence can be read until "
+            f"rollout.deadlineSeconds are over. To decide now, set {_ORDER} to promote or abort."
+        )
+    if waits_for_room(state):
+        return (
+            f"{what} {_capital(names.stable)} serves meanwhile; it goes on by itself when there is room. To give it "
+            f"up, set {_ORDER} to abort, or change the spec."
+        )
+    return (
+        f"{what} {_capital(names.stable)} serves meanwhile, and the candidate's accelerators are free. Set {_ORDER} to "
+        "resume, promote or abort, with who asks and why."
+    )
+
+
+def where(state: RolloutState, names: Names) -> tuple[str, str]:
+    """Where a rollout stands, as a reason and a sentence for the status."""
+    who = names.candidate
+    step = f"step {min(state.step + 1, len(state.steps))} of {len(state.steps)}"
+    found = {
+        Phase.PREFLIGHT: ("Preflight", f"Checking {who} before it is started, or waiting for its turn."),
+        Phase.PLACING: ("Placing", f"Looking for room for the first replica of {who}."),
+        Phase.LOADING: ("Loading", f"The first replica of {who} is starting."),
+        Phase.JUDGING: (
+            "Judging",
+            f"Comparing {who} with {names.stable} at {percent(state)} % of the requests ({step}).",
+        ),
+        Phase.PROMOTING: ("Promoting", f"{_capital(who)} takes over from {names.stable}."),
+        Phase.ROLLING_BACK: ("RollingBack", f"{_capital(who)} gives way to {names.stable}: {state.says}"),
+        Phase.PAUSED: ("RolloutPaused", paused_message(state, names)),
+    }
+    return found.get(state.phase, ("Complete", "The rollout has ended."))
+
+
+def waits_for_person(state: RolloutState, names: Names) -> Cause | None:
+    """What the status tells of a pause: definite where a person has to end it."""
+    if state.phase is not Phase.PAUSED:
+        return None
+    by_itself = state.reason == NO_EVIDENCE or waits_for_room(state)
+    reason = "RolloutPaused" if state.reason in (BY_ORDER, "") else state.reason
+    return Cause(reason, paused_message(state, names), definite=not by_itself)
+
+
+def _sentence(who: str, what: str, why: str) -> str:
+    told = why.rstrip(".")
+    return f"{_capital(who)} {what}: {told}." if told else f"{_capital(who)} {what}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
