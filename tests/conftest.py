@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the gateway's tests on every HAProxy that this machine has, not on the image's alone",
     )
+    parser.addoption("--rollouts", type=int, default=500, help="how many judged rollouts the fake fleet goes through")
     parser.addoption("--seeds", type=int, default=6, help="how many orders of events each simulation tries")
 
 
@@ -56,6 +57,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Simulations take a `seed`, tests of the gateway a `haproxy_version`."""
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
+    if "rollouts" in metafunc.fixturenames:
+        together = metafunc.config.getoption("--rollouts")
+        metafunc.parametrize("rollouts", [range(at, min(at + 50, together)) for at in range(0, together, 50)], ids=str)
     if "haproxy_version" in metafunc.fixturenames:
         every = metafunc.config.getoption("--every-haproxy")
         metafunc.parametrize("haproxy_version", sorted(BINARIES) if every else [OF_THE_IMAGE])

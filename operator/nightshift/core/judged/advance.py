@@ -114,12 +114,13 @@ def begin(stable: str, steps: tuple[int, ...], now: datetime, last: Ordering | N
     """The state of a rollout that begins.
 
     Args:
-        stable: Hash of the revision that serves meanwhile.
+        stable: Hash of the revision that serves meanwhile; empty where none does: then readiness alone decides.
         steps: Percent of the requests, ascending.
         now: The present moment.
         last: The last order that was seen in this deployment: it was not meant for this rollout.
     """
-    return RolloutState(phase=FIRST, since=now, steps=steps, stable=stable, ordered=last)
+    phase = FIRST if stable else Phase.PROMOTING
+    return RolloutState(phase=phase, since=now, steps=steps, stable=stable, ordered=last)
 
 
 def advance(state: RolloutState, situation: Situation, pace: Pace, names: Names, now: datetime) -> Advance:
@@ -238,8 +239,9 @@ def _promoting(it: Situation) -> _Found | None:
 
 def _rolling_back(state: RolloutState, it: Situation) -> _Found | None:
     if state.reason != UNDONE:
-        return _Found(Happening.DRAINED, state.reason, state.says) if it.drained or not it.ready else None
-    if it.ready_stable >= it.wanted:
+        gone = it.drained or not it.ready or not it.ready_stable  # alone it goes when another replica serves
+        return _Found(Happening.DRAINED, state.reason, state.says) if gone else None
+    if it.ready_stable >= it.wanted or not it.ready:
         return _Found(Happening.DRAINED, state.reason, state.says)
     if it.held_up is not None and not it.ready_stable and it.ready:
         return _Found(Happening.HELD_UP, it.held_up.reason, it.held_up.message)
@@ -255,7 +257,7 @@ def _paused(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _F
         if deadline is not None and now >= deadline:
             return _Found(Happening.TIMED_OUT, MISSING, state.says)
         return None
-    if waits_for_room(state) and it.held_up is None and it.turn:
+    if waits_for_room(state) and it.held_up is None and (it.placed or it.ready):
         return _Found(Happening.ROOM)
     return None
 

@@ -8,6 +8,10 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.judged.advance import Advance, Pace, Situation, advance
 from nightshift.core.judged.steps import Fleet, counts, needed, percent, shares
 from nightshift.core.judged.telling import Names
+from nightshift.core.rollout import RevisionState
+
+NOBODY = RevisionState("", 0, 0, 0)
+"""In the place of a stable revision where there is none."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class View:
     state: RolloutState
     situation: Situation
     fleet: Fleet
+    settled: bool = True
+    """Every ReplicaSet has followed what was asked of it last; before that, ready pods may be on their way out."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,13 @@ def conduct(view: View, pace: Pace, names: Names, now: datetime) -> Conduct:
     loses its requests at once, and its replicas once the route says so.
     """
     step = advance(view.state, view.situation, pace, names, now)
-    planned = counts(step.state, view.fleet, turn=view.situation.turn, drained=view.situation.drained)
-    return Conduct(step, planned, routed(step.state, view.fleet, planned))
+    fleet = view.fleet
+    if view.settled:
+        planned = counts(step.state, fleet, turn=view.situation.turn, drained=view.situation.drained)
+    else:
+        planned = {item.hash: item.replicas for item in (fleet.candidate, fleet.stable, *fleet.others)}
+    planned.pop(NOBODY.hash, None)
+    return Conduct(step, planned, routed(step.state, fleet, planned))
 
 
 def routed(state: RolloutState, fleet: Fleet, planned: Mapping[str, int]) -> dict[str, int]:
@@ -71,15 +82,23 @@ def has_weight(state: RolloutState, fleet: Fleet, route: Mapping[str, int] | Non
     return route.get(candidate.hash, 0) >= percent(state)
 
 
-def gave_up(state: RolloutState, fleet: Fleet, route: Mapping[str, int] | None, *, idle: bool) -> bool:
-    """Whether a candidate that rolls back has no request left: the route gives it none, and it works on none.
+def nothing_to_compare(state: RolloutState, fleet: Fleet, *, proven: bool) -> bool:
+    """Whether a candidate that is ready takes over without being judged.
+
+    It does where it has proven itself before, in an outage, and where the stable revision has no replica left when the
+    candidate has its first: then it is what heals. Replicas on nodes that do not report are not counted as gone.
+    """
+    outage = fleet.missing >= fleet.wanted > 0
+    broken = fleet.wanted > 0 and not fleet.stable.ready and not fleet.stable.lost
+    return proven or outage or (state.phase is Phase.LOADING and broken)
+
+
+def gave_up(fleet: Fleet, route: Mapping[str, int] | None, *, idle: bool) -> bool:
+    """Whether a candidate has no request left: the route gives it none, and it works on none.
 
     Args:
-        state: Where the rollout stands.
         fleet: What runs.
         route: The weights as the gateway was told them; None: it was told nothing, so nobody is sent there.
         idle: Whether its engines are known to work on nothing, or have had the time to end what they had.
     """
-    if state.phase is not Phase.ROLLING_BACK:
-        return False
     return not (route or {}).get(fleet.candidate.hash, 0) and idle

@@ -13,7 +13,7 @@ class Happening(StrEnum):
     PLACED = "a replica has its node"
     DISPLACED = "no replica has a node any more"
     HELD_UP = "the cluster cannot run it for now"
-    ROOM = "the cluster can run it again, and its turn has come"
+    ROOM = "there is room for it"
     LOADED = "a replica is ready"
     UNJUDGED = "a replica is ready, and nothing is to be compared"
     STEP_PASSED = "passed, and the step's time is over"

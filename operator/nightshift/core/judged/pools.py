@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.facts import Fact, Known
-from nightshift.core.judged.steps import holds, waits_for_room
+from nightshift.core.judged.steps import waits_for_room
 
 Key = tuple[str, str]
 """Namespace and name of an LLMDeployment."""
@@ -21,10 +21,12 @@ class Claim(IntEnum):
     """What a rollout wants of its pool; the smaller, the earlier."""
 
     ASKING = 0
-    """A place for its candidate: it asks, or waits for its turn to ask."""
-    AGAIN = 1
+    """A replica of its candidate looks for a place."""
+    WAITING = 1
+    """It waits for its turn to ask for one."""
+    AGAIN = 2
     """It found none for as long as it may wait, and would take one if nobody else does."""
-    NOTHING = 2
+    NOTHING = 3
     """It has its place, or it is paused or over and wants none."""
 
 
@@ -49,12 +51,12 @@ def claim(state: RolloutState, *, placed: bool) -> Claim:
 
     Worked example: one in phase Placing asks until a replica has its node. One that a person paused wants nothing.
     """
-    if holds(state) or placed:
+    if placed:
         return Claim.NOTHING
     if waits_for_room(state):
         return Claim.AGAIN
-    asking = state.phase in (Phase.PREFLIGHT, Phase.PLACING, Phase.LOADING)
-    return Claim.ASKING if asking else Claim.NOTHING
+    wants = {Phase.PREFLIGHT: Claim.WAITING, Phase.PLACING: Claim.ASKING, Phase.LOADING: Claim.ASKING}
+    return wants.get(state.phase, Claim.NOTHING)
 
 
 def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> frozenset[Key]:
@@ -87,5 +89,6 @@ def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> 
     return frozenset(found)
 
 
-def _order(one: Contender) -> tuple[bool, int, datetime, Key]:
-    return not one.emergency, int(one.claim), one.since, one.key
+def _order(one: Contender) -> tuple[bool, bool, int, datetime, Key]:
+    """One that found no place in its time lets the others try, also in an emergency."""
+    return one.claim is Claim.AGAIN, not one.emergency, int(one.claim), one.since, one.key

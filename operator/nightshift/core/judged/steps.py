@@ -80,8 +80,8 @@ def counts(state: RolloutState, fleet: Fleet, *, turn: bool, drained: bool) -> d
         return replica_counts(fleet.wanted, fleet.candidate, (fleet.stable, *fleet.others), fleet.missing)
     if state.phase is Phase.JUDGING or holds(state):
         return _shared(fleet, needed(fleet.wanted, percent(state)))
-    waiting = waits_for_room(state) and turn and not fleet.candidate.ready
-    if state.phase in (Phase.PLACING, Phase.LOADING) or waiting:
+    asking = state.phase is Phase.PLACING or (waits_for_room(state) and not fleet.candidate.ready)
+    if state.phase is Phase.LOADING or (asking and turn):
         return _shared(fleet, 1)
     if is_bad(state):
         return _without(fleet, drained=drained)
@@ -98,10 +98,13 @@ def _shared(fleet: Fleet, goal: int) -> dict[str, int]:
     good = min(candidate.ready, candidate.replicas, goal)
     aim = max(0, min(wanted, max(wanted - fleet.missing - good, fleet.together - goal)))
     serving = min(stable.ready, stable.replicas, aim)
+    lacking = wanted - fleet.missing - good - serving
+    good += max(0, min(lacking, min(candidate.ready, candidate.replicas) - good))
     kept = _kept(fleet.others, wanted - fleet.missing - good - serving)
     room = max(0, fleet.together - serving - sum(kept.values()) - good)
     grown = min(room, aim - serving)
-    return {candidate.hash: good + min(room - grown, goal - good), stable.hash: serving + grown, **kept}
+    comes = max(0, min(room - grown, goal - good))
+    return {candidate.hash: good + comes, stable.hash: serving + grown, **kept}
 
 
 def _kept(others: Sequence[RevisionState], lacking: int) -> dict[str, int]:
@@ -120,10 +123,10 @@ def _without(fleet: Fleet, *, drained: bool) -> dict[str, int]:
     better than none, and nobody chose to have none.
     """
     candidate, stable = fleet.candidate, fleet.stable
-    outage = fleet.missing >= fleet.wanted > 0
     beside = stable.ready + sum(item.ready for item in fleet.others)
-    alone = candidate.ready > 0 and not beside and not outage and fleet.wanted > 0
-    left = min(candidate.ready, candidate.replicas) if alone or not drained else 0
+    outage = fleet.missing >= fleet.wanted
+    stays = not drained if beside else not outage
+    left = min(candidate.ready, candidate.replicas) if stays else 0
     serving = min(stable.ready, stable.replicas, fleet.wanted)
     kept = _kept(fleet.others, min(fleet.wanted - fleet.missing, fleet.together - left) - serving)
     room = max(0, fleet.together - serving - left - sum(kept.values()))

@@ -49,7 +49,8 @@ def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[Event
     if new is Phase.PROMOTED and before.phase is Phase.ROLLING_BACK:
         return (EventNote("Warning", "UndoEnded", f"{_capital(who)} goes on serving: {says}"),)
     if new is Phase.PROMOTED:
-        return (EventNote("Normal", "Promoted", f"{_capital(who)} has taken over from {names.stable}."),)
+        over = f"has taken over from {names.stable}" if after.stable else "serves in full"
+        return (EventNote("Normal", "Promoted", f"{_capital(who)} {over}."),)
     if new is Phase.ROLLING_BACK:
         return (EventNote("Warning", "RollingBack", _sentence(who, f"gives way to {names.stable}", says)),)
     if new is Phase.ROLLED_BACK:
