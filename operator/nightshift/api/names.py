@@ -63,6 +63,9 @@ ANNOTATION_VERDICT = f"{GROUP}/verdict"
 ANNOTATION_GOLDEN = f"{GROUP}/golden"
 """On a ControllerRevision: what came of golden questions that were asked of it and of another revision, as JSON."""
 
+ANNOTATION_PERSON = f"{GROUP}/order"
+"""On an LLMDeployment, set by people: what is to be done with the rollout, who asks and why (`core.judged.orders`)."""
+
 ANNOTATION_RETRY = f"{GROUP}/retry"
 """On an LLMDeployment, set by people: another value asks for another try of a revision that was judged failed."""
 

@@ -37,7 +37,7 @@ def state(phase: Phase, **more: object) -> RolloutState:
     values: dict[str, object] = {"since": NOW, "steps": (5, 25, 50), "stable": "s"}
     if phase is Phase.JUDGING:
         values |= {"judging_since": NOW, "step_since": NOW}
-    return RolloutState(phase=phase, **(values | more))  # type: ignore[arg-type]
+    return RolloutState(phase=phase, **(values | more))
 
 
 def situation(**more: object) -> Situation:

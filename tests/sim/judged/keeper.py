@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.cause import Cause
@@ -47,7 +48,12 @@ def operate(world: World, it: Deployment) -> Iterator[Write]:
     state, number = _opened(world, it, made, stable)
     if stable is None:
         stable = it.revisions.get(state.stable, Made("", 0, made.fate))
-    decided = conduct(_view(world, it, made, stable, state), it.pace, Names(made.hash, stable.hash), world.now)
+    decided = conduct(
+        _view(world, it, made, stable, state, fresh=state is not made.state),
+        it.pace,
+        Names(made.hash, stable.hash),
+        world.now,
+    )
     if decided.state != made.state or number != made.number:
         yield Write(f"{made.hash} is {decided.state.phase}", lambda: _noted(world, it, made, decided, number))
     move = _move(world, it, made, stable)
@@ -58,7 +64,7 @@ def operate(world: World, it: Deployment) -> Iterator[Write]:
     asked = decided.counts
     for name in sorted(asked, key=lambda item: asked[item] > it.revisions[item].asked):
         if asked[name] != it.revisions[name].asked:
-            yield Write(f"{name}: {asked[name]} replicas", lambda name=name: _ask(world, it, name, asked[name]))  # type: ignore[misc]
+            yield Write(f"{name}: {asked[name]} replicas", partial(_ask, world, it, name, asked[name]))
     if dict(decided.shares) != it.route:
         yield Write(f"route {dict(decided.shares)}", lambda: _route(world, it, dict(decided.shares)))
 
@@ -73,17 +79,17 @@ def _opened(world: World, it: Deployment, made: Made, stable: Made | None) -> tu
     return begin(name, it.steps, world.now, last), made.number if made.number == newest else newest + 1
 
 
-def _view(world: World, it: Deployment, made: Made, stable: Made, state: RolloutState) -> View:
+def _view(world: World, it: Deployment, made: Made, stable: Made, state: RolloutState, *, fresh: bool) -> View:
     others = tuple(
         state_of(it, item) for item in it.revisions.values() if item.hash not in (made.hash, stable.hash) and item.asked
     )
-    fleet = Fleet(it.wanted, missing(it), state_of(it, made), state_of(it, stable), others)
+    fleet = Fleet(it.wanted, 0 if fresh else missing(it), state_of(it, made), state_of(it, stable), others)
     pods = [pod for pod in it.seen.pods if pod.revision == made.hash and pod.leaving is None]
     quiet = world.now >= it.routed_at + timedelta(seconds=30)
     late = world.now >= state.since + timedelta(seconds=DRAIN_SECONDS)
     held_up = NO_ROOM if _move(world, it, made, stable) is Move.REFUSE else None
     there = stable.hash in it.revisions and stable.hash != made.hash
-    fresh = made.proven and (made.verdict is None or made.verdict == UNDONE)
+    proven = made.proven and (made.verdict is None or made.verdict == UNDONE)
     situation = Situation(
         wanted=it.wanted,
         ready=fleet.candidate.ready,
@@ -94,7 +100,7 @@ def _view(world: World, it: Deployment, made: Made, stable: Made, state: Rollout
         complete=made.asked == it.wanted and fleet.candidate.ready >= it.wanted,
         drained=gave_up(fleet, it.route, idle=quiet or late),
         stable_there=there,
-        unjudged=not there or nothing_to_compare(state, fleet, proven=fresh),
+        unjudged=not there or nothing_to_compare(state, fleet, proven=proven),
         judgement=world.judgement(it),
         failure=world.failure(it),
         held_up=held_up,
@@ -176,9 +182,7 @@ def _in_full(it: Deployment, made: Made) -> Iterator[Write]:
     counts = replica_counts(it.wanted, state_of(it, made), others)
     for name, count in counts.items():
         if it.revisions[name].asked != count:
-            yield Write(
-                f"{name}: {count} replicas", lambda name=name, count=count: setattr(it.revisions[name], "asked", count)
-            )  # type: ignore[misc]
+            yield Write(f"{name}: {count} replicas", partial(setattr, it.revisions[name], "asked", count))
     ready = {name: sum(p.serves for p in it.seen.pods if p.revision == name) for name in it.revisions}
     total = sum(ready.values())
     weights = {name: 100 * count // total for name, count in ready.items() if count} if total else {}

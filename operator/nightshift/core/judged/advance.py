@@ -196,8 +196,10 @@ def _placing(it: Situation) -> _Found | None:
 
 
 def _loading(it: Situation) -> _Found | None:
+    if it.ready and it.unjudged:
+        return _Found(Happening.UNJUDGED)
     if it.ready:
-        return _Found(Happening.UNJUDGED if it.unjudged else Happening.LOADED)
+        return _Found(Happening.LOADED, says="" if it.wanted else "by the golden set alone, as the deployment is idle")
     if not it.placed:
         return _Found(Happening.DISPLACED)
     return _Found(Happening.HELD_UP, it.held_up.reason, it.held_up.message) if it.held_up is not None else None

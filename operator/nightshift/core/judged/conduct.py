@@ -48,9 +48,9 @@ def conduct(view: View, pace: Pace, names: Names, now: datetime) -> Conduct:
     loses its requests at once, and its replicas once the route says so.
     """
     step = advance(view.state, view.situation, pace, names, now)
-    fleet = view.fleet
+    fleet, it = view.fleet, view.situation
     if view.settled:
-        planned = counts(step.state, fleet, turn=view.situation.turn, drained=view.situation.drained)
+        planned = counts(step.state, fleet, turn=it.turn or it.placed, drained=it.drained)
     else:
         planned = {item.hash: item.replicas for item in (fleet.candidate, fleet.stable, *fleet.others)}
     planned.pop(NOBODY.hash, None)

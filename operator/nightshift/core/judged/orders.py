@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from nightshift.api import names
 from nightshift.api.rollout import Ordering, Phase, RolloutOrder, RolloutState
 from nightshift.core.judged.phases import allowed_orders
 
-ANNOTATION = "nightshift.dev/order"
+ANNOTATION = names.ANNOTATION_PERSON
 _TEXT, _BY, _REFUSED = 256, 200, 512
 _WORDS = ", ".join(order.value for order in RolloutOrder)
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from nightshift.api.names import ANNOTATION_PERSON
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.cause import Cause
 from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE, UNDONE, percent, waits_for_room
 from nightshift.core.planning import EventNote
 
-_ORDER = "the annotation nightshift.dev/order"
+_ORDER = f"the annotation {ANNOTATION_PERSON}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[Event
     if new is before.phase and new is Phase.JUDGING:
         return (EventNote("Normal", "RolloutStep", _sentence(who, "goes on", f"{percent(after)} % of the requests")),)
     if new is Phase.JUDGING and before.phase is Phase.LOADING:
-        part = f"{percent(after)} % of the requests"
+        part = says or f"{percent(after)} % of the requests"
         return (EventNote("Normal", "RolloutJudging", _sentence(who, f"is compared with {names.stable}", part)),)
     if new is Phase.PAUSED:
         return (EventNote("Warning", "RolloutPaused", paused_message(after, names)),)
