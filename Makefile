@@ -38,6 +38,7 @@ lock: venv ## Lock the requirements again after an edit of requirements/*.in
 	cd requirements && ../$(LOCK) runtime.in -o runtime.txt
 	cd requirements && ../$(LOCK) -c runtime.txt dev.in -o dev.txt
 	cd requirements && ../$(LOCK) -c dev.txt bench.in -o bench.txt
+	cd requirements && ../$(LOCK) -c dev.txt gateway.in -o gateway.txt
 
 .PHONY: helm
 helm: venv

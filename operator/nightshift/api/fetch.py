@@ -5,22 +5,17 @@ Both directions distrust each other: the writer keeps within the limit, and the 
 the pod's status or log holds and returns None when it is not what a fetch container writes.
 """
 
-import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from nightshift.api.base import StoredModel
 from nightshift.api.model_facts import OptionalFacts
+from nightshift.api.termination import READ_LIMIT, json_line, last_of, load, one_short_line
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes of a termination message that Kubernetes keeps."""
-
-MESSAGE_LIMIT = 600
-"""Characters of a failure's sentence; even at four bytes each they fit a termination message."""
-
-_READ_LIMIT = 64 * 1024
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$", description="Commit of a Hub repository.")]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
@@ -91,8 +86,7 @@ class Failed(StoredModel):
     @field_validator("message")
     @classmethod
     def _one_short_line(cls, message: str) -> str:
-        line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-        return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
+        return one_short_line(message)
 
 
 FetchOutcome: TypeAlias = Resolved | Inspected | AdapterResolved | Downloaded | Failed
@@ -117,14 +111,10 @@ def to_line(value: FetchOutcome | Progress) -> str:
 
     The facts of the models that were compared take 320 to 800 bytes.
     """
-    line = _line(value)
+    line = json_line(value)
     if isinstance(value, Resolved | Inspected) and len(line.encode()) > TERMINATION_MESSAGE_LIMIT:
-        line = _line(value.model_copy(update={"facts": None}))
+        line = json_line(value.model_copy(update={"facts": None}))
     return line
-
-
-def _line(value: FetchOutcome | Progress) -> str:
-    return json.dumps(value.to_json(), separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_outcome(text: str | None) -> FetchOutcome | None:
@@ -136,30 +126,15 @@ def parse_outcome(text: str | None) -> FetchOutcome | None:
     Returns:
         The outcome, or None when no line is one.
     """
-    for line in reversed((text or "")[-_READ_LIMIT:].splitlines()):
-        found = _load(line)
-        if found is not None:
-            try:
-                return _OUTCOME.validate_python(found)
-            except ValidationError:
-                continue
-    return None
+    return last_of(text, _OUTCOME)
 
 
 def parse_progress(line: str | None) -> Progress | None:
     """Read one line of a fetch container's log; None when it is not a progress line."""
-    found = _load((line or "")[:_READ_LIMIT])
+    found = load((line or "")[:READ_LIMIT])
     if found is None or found.get("kind") != "Progress":
         return None
     try:
         return Progress.model_validate(found)
     except ValidationError:
         return None
-
-
-def _load(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -4,17 +4,14 @@ It travels in the container's termination message, which Kubernetes cuts at 4096
 other, as in `api.fetch`. Questions and answers stay in the Job: scores, times and distances are all that leaves it.
 """
 
-import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError, field_validator
 
 from nightshift.api.base import StoredModel
-from nightshift.api.fetch import MESSAGE_LIMIT
 from nightshift.api.golden import MAX_QUESTIONS
-
-_READ_LIMIT = 64 * 1024
+from nightshift.api.termination import json_line, last_of, one_short_line
 
 Number = Annotated[int, Field(ge=0, le=MAX_QUESTIONS, strict=True)]
 Count = Annotated[int, Field(ge=1, le=MAX_QUESTIONS, strict=True)]
@@ -66,8 +63,7 @@ class GoldenFailed(StoredModel):
     @field_validator("message")
     @classmethod
     def _one_short_line(cls, message: str) -> str:
-        line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-        return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
+        return one_short_line(message)
 
 
 GoldenOutcome: TypeAlias = GoldenRun | GoldenFailed
@@ -95,19 +91,12 @@ _OUTCOME: TypeAdapter[GoldenOutcome] = TypeAdapter(Annotated[GoldenOutcome, Fiel
 
 def to_line(value: GoldenOutcome) -> str:
     """The value as one line of JSON without line breaks."""
-    return json.dumps(value.to_json(), separators=(",", ":"), ensure_ascii=False)
+    return json_line(value)
 
 
 def parse_golden(text: str | None) -> GoldenOutcome | None:
     """Read a termination message; None when its last lines are no outcome."""
-    for line in reversed((text or "")[-_READ_LIMIT:].splitlines()):
-        found = _load(line)
-        if found is not None:
-            try:
-                return _OUTCOME.validate_python(found)
-            except ValidationError:
-                continue
-    return None
+    return last_of(text, _OUTCOME)
 
 
 def parse_kept(text: str | None) -> GoldenKept | None:
@@ -116,11 +105,3 @@ def parse_kept(text: str | None) -> GoldenKept | None:
         return GoldenKept.model_validate_json(text) if text else None
     except ValidationError:
         return None
-
-
-def _load(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
