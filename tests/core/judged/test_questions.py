@@ -181,6 +181,7 @@ def test_a_rollout_that_is_over_leaves_no_job() -> None:
     simulation.annotate(order="abort Ada")
     simulation.settle()
     assert simulation.jobs() == []
+    simulation.minutes(1)
     assert simulation.phase is Phase.ROLLED_BACK
 
 
