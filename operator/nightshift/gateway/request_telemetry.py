@@ -163,7 +163,7 @@ class RequestTelemetry(Collector):
         retries = CounterMetricFamily(
             "nightshift_gateway_retries",
             "Tries that a revision's replicas failed before an answer began (500, 503, no answer or no connection) "
-            "and that HAProxy made again, with another one if there is one. Where that one answers, clients see nothing.",
+            "and that HAProxy made again, with another one if there is one. Clients see nothing if that one answers.",
             labels=_LABELS,
         )
         first_byte = HistogramMetricFamily(
