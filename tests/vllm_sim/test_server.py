@@ -179,7 +179,7 @@ async def test_faults_begin_after_so_long_and_are_told_before(start: Start) -> N
     await sim.control.put("/sim/faults", json={"errors": {}, "after": {"seconds": 0.05}})
 
     async def fails() -> bool:
-        return (await sim.chat(max_tokens=1))["status"] == 500
+        return bool((await sim.chat(max_tokens=1))["status"] == 500)
 
     await sim.until(fails)
 

@@ -116,6 +116,6 @@ def fill_container(limit: int | None = None) -> None:
     most = container_limit() if limit is None else limit
     if most is None or most > _LARGEST_FILLED:
         return
-    held = []
+    held: list[bytearray] = []
     while len(held) * _PIECE <= most:
         held.append(bytearray(b"x" * _PIECE))
