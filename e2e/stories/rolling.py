@@ -17,7 +17,13 @@ from nightshift.api import names
 from nightshift.api.rollout import Phase, RolloutState
 
 OLD, NEW = "0.31.0", "0.32.0"
-PACE: Mapping[str, Any] = {"steps": [50], "stepSeconds": 10, "deadlineSeconds": 900, "placementTimeoutSeconds": 3}
+PACE: Mapping[str, Any] = {
+    "strategy": "Auto",
+    "steps": [50],
+    "stepSeconds": 10,
+    "deadlineSeconds": 900,
+    "placementTimeoutSeconds": 3,
+}
 """One step, as short as it may be; it lasts until the comparison has passed all the same."""
 VARIABLES: Mapping[str, str] = {"VLLM_SIM_STEP_SECONDS": "0.025", "VLLM_SIM_JITTER": "0.3"}
 """Times of tokens that fall on both sides of a bound of vLLM's buckets: nothing is seen of what stays inside of one."""
