@@ -12,7 +12,11 @@ from tests.support.builders import HUB_MODEL, SHA, with_gateway
 from tests.support.mortal import Mortal
 
 specs = st.fixed_dictionaries(
-    {"model": st.just({"uri": HUB_MODEL, "revision": SHA}), "replicas": st.integers(0, 2)},
+    {
+        "model": st.just({"uri": HUB_MODEL, "revision": SHA}),
+        "replicas": st.integers(0, 2),
+        "rollout": st.just({"strategy": "Readiness"}),
+    },
     optional={
         "engine": st.sampled_from([{"args": ["--seed=1"]}, {"args": ["--max-num-seqs=4"]}]),
         "traffic": st.sampled_from(

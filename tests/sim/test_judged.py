@@ -37,7 +37,8 @@ class Compared:
 
 def judged(replicas: int = 4, gpus: int = 1000, **more: Any) -> tuple[Simulation, Compared]:
     """A deployment that serves in full behind a gateway, where somebody compares."""
-    simulation = Simulation(model_spec(replicas=replicas, **more), gpus=gpus, chosen=with_gateway())
+    rollout = {"strategy": "Auto", **more.pop("rollout", {})}
+    simulation = Simulation(model_spec(replicas=replicas, rollout=rollout, **more), gpus=gpus, chosen=with_gateway())
     compared = Compared()
     simulation.comparison = compared
     simulation.settle()
@@ -331,7 +332,7 @@ def test_others_go_first_and_nothing_is_asked_for_meanwhile() -> None:
 def test_a_first_revision_and_one_without_a_gateway_are_not_judged() -> None:
     simulation, _ = judged()
     assert names.ANNOTATION_ROLLOUT not in annotations(simulation, simulation.status().revision)
-    straight = Simulation(model_spec(replicas=2), chosen=config())
+    straight = Simulation(model_spec(replicas=2, rollout={"strategy": "Auto"}), chosen=config())
     straight.comparison = Compared()
     straight.settle()
     straight.change_spec(engine=ARGUMENT)

@@ -82,8 +82,12 @@ def body(
 
 
 def model_spec(**more: Any) -> dict[str, Any]:
-    """A spec with a model pinned by its commit, and more fields."""
-    return {"model": {"uri": HUB_MODEL, "revision": SHA}, **more}
+    """A spec with a model pinned by its commit, and more fields.
+
+    Revisions take over when they are ready, also behind a gateway: only who tells of comparisons sets strategy Auto.
+    """
+    rollout = {"strategy": "Readiness", **more.pop("rollout", {})}
+    return {"model": {"uri": HUB_MODEL, "revision": SHA}, "rollout": rollout, **more}
 
 
 def deployment(spec: Mapping[str, Any] | None = None, **more: Any) -> LLMDeployment:

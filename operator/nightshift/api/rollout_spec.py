@@ -12,6 +12,12 @@ Percent = Annotated[int, Field(ge=1, le=100)]
 class RolloutSpec(Model):
     """How a new revision takes the place of the one that serves."""
 
+    strategy: Literal["Auto", "Readiness"] = Field(
+        default="Auto",
+        description="Auto: a new revision is compared with the one that serves, step by step, and takes over only when "
+        "it does no worse; where requests do not come through the gateway nothing is compared. Readiness: it takes "
+        "over as soon as its replicas are ready, and nothing is compared. No restart.",
+    )
     allow_outage: bool = Field(
         default=False,
         description="True: where no accelerator is free and only one replica serves, it is stopped before the new one "

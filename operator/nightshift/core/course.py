@@ -56,7 +56,7 @@ def created(
     cleared: bool,
 ) -> Course:
     """The course of a revision that is stored now: with the begin of its judged rollout, where it has one."""
-    if not is_compared(deployment, observed, config):
+    if not is_compared(deployment, config):
         return Course(revision, (stored(revision),))
     given_up = _given_up(deployment, revision, observed, now)
     state = opened(deployment, revision, observed, now)
@@ -77,7 +77,7 @@ def left_over(deployment: LLMDeployment, observed: Observed, config: OperatorCon
     """
     last = newest(observed.revisions)
     state = last.marks.rollout if last is not None else None
-    if last is None or state is None or state.phase is Phase.PROMOTED or not is_compared(deployment, observed, config):
+    if last is None or state is None or state.phase is Phase.PROMOTED or not is_compared(deployment, config):
         return None
     if observed.replica_set(last.hash) is None:
         return None
@@ -130,7 +130,7 @@ def noted(
         number = last.number + 1
         current = replace(revision, number=number, marks=_fresh(revision.marks, now))
         reasons.append(f"Going back to revision {revision.hash}.")
-    compared = is_compared(deployment, observed, config)
+    compared = is_compared(deployment, config)
     room = _room(deployment, current, observed, now) if compared else placing(deployment, current, observed, now)
     steps: list[Callable[[Revision], _Note | None]] = [
         lambda item: _pinned(item, observed),

@@ -171,7 +171,7 @@ class Observed:
     gateway: GatewaySight | None = None
     """What the gateway's pods told last, where two revisions are compared."""
     comparison: Fact[Judgement] | None = None
-    """How the candidate does beside the stable revision; None where nobody compares: readiness alone decides then."""
+    """How the candidate does beside the stable revision, as somebody else says; None: what was counted says it."""
     turn: bool = True
     """Whether a candidate may ask for an accelerator now, beside those of other deployments."""
 

@@ -51,13 +51,14 @@ class Rolling:
         return self.conduct.state
 
 
-def is_compared(deployment: LLMDeployment, observed: Observed, config: OperatorConfig) -> bool:
-    """Whether candidates are judged: somebody compares, and the gateway deals out the requests.
+def is_compared(deployment: LLMDeployment, config: OperatorConfig) -> bool:
+    """Whether candidates are judged: the spec wants them compared, and the gateway deals out the requests.
 
     What spec.replicas turned off is not started to be judged; what is idle at zero is.
     """
     off = deployment.spec.scaling.mode != "Auto" and deployment.spec.replicas == 0
-    return observed.comparison is not None and traffic_mode(deployment, config) == "Gateway" and not off
+    auto = deployment.spec.rollout.strategy == "Auto"
+    return auto and traffic_mode(deployment, config) == "Gateway" and not off
 
 
 def stable_revision(target: Revision, state: RolloutState | None, observed: Observed) -> Revision | None:
