@@ -48,9 +48,21 @@ def simulated(
     faults: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    deadline: int | None = None,
     **spec: Any,
 ) -> Object:
-    """A simulated engine of a version, judged at the shortest pace; keyword arguments replace parts of its spec."""
+    """A simulated engine of a version, judged at the shortest pace; keyword arguments replace parts of its spec.
+
+    Args:
+        world: The story.
+        version: Of vLLM.
+        name: The deployment's.
+        faults: What is wrong with the engine from its start.
+        variables: For the simulator, beside VARIABLES.
+        arguments: For the engine, beside the length of its context.
+        deadline: spec.engine.startDeadlineSeconds.
+        spec: Other parts of the spec.
+    """
     found = {**VARIABLES, **(variables or {})}
     if faults is not None:
         found["VLLM_SIM_FAULTS"] = json.dumps(faults)
@@ -59,6 +71,7 @@ def simulated(
         "version": version,
         "args": ["--max-model-len=1024", *arguments],
         "env": [{"name": key, "value": value} for key, value in found.items()],
+        **({} if deadline is None else {"startDeadlineSeconds": deadline}),
     }
     full: dict[str, Any] = {"engine": engine, "rollout": dict(PACE), "podTemplate": dict(SMALL)}
     return labelled(world.simulated(name, **(full | spec)))
@@ -215,8 +228,8 @@ def candidate(world: World, stable: str, name: str = "tiny") -> str:
 
     def named() -> str | None:
         status = world.read(name)["status"]
-        current = status.get("observedGeneration") == generation(world, name)
-        return status["targetRevision"] if current and status["targetRevision"] != stable else None
+        target, current = status.get("targetRevision"), status.get("observedGeneration") == generation(world, name)
+        return target if current and target != stable else None
 
     return world.eventually(f"{name} has a new revision", named, 300)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from e2e.model import data
+from e2e.stories.bad_inputs import printed
 from e2e.stories.rolling import (
     EVALUATION,
     NEW,
@@ -44,7 +45,8 @@ CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
 class Bad:
     """A candidate that is not to be promoted."""
 
-    faults: Mapping[str, Any]
+    engine: Mapping[str, Any]
+    """How it differs from a sound one, as `simulated` takes it."""
     reason: str
     says: str
     """Words of its evidence."""
@@ -52,11 +54,31 @@ class Bad:
     """Whether it comes so far that clients' requests reach it."""
 
 
-SLOWER = Bad({"slow": 2.0}, "JudgedWorse", "(bound 1.3x)")
+def faulty(**faults: Any) -> Mapping[str, Any]:
+    return {"faults": faults}
+
+
+def prints(text: str) -> Mapping[str, Any]:
+    """An engine that ends with a recorded text of vLLM."""
+    return {"variables": {entry["name"]: entry["value"] for entry in printed(text)["env"]}}
+
+
+SLOWER = Bad(faulty(slow=2.0), "JudgedWorse", "(bound 1.3x)")
 OTHERS = {
-    "one in twenty requests fails": Bad({"errors": {"share": 0.05, "status": 500}}, "JudgedWorse", "errors "),
-    "it crashes": Bad({"crash": {"exit_code": 1}}, "EngineCrashed", "ended with code 1", judged=False),
-    "it runs out of memory": Bad({"oom": "no-blocks"}, "DoesNotFit", "No available memory", judged=False),
+    "one in twenty requests fails": Bad(faulty(errors={"share": 0.05, "status": 500}), "JudgedWorse", "errors "),
+    "it crashes": Bad(faulty(crash={"exit_code": 1}), "EngineCrashed", "ended with code 1", judged=False),
+    "no memory is left for its KV cache": Bad(
+        faulty(oom="no-blocks"), "DoesNotFit", "No available memory", judged=False
+    ),
+    "it runs out of the accelerator's memory": Bad(
+        prints("torch-2.13.0-cuda-out-of-memory"), "OutOfGpuMemory", "22.06 GiB", judged=False
+    ),
+    "it loads for longer than it may": Bad(
+        {"faults": {"stuck_loading": True}, "deadline": 60},
+        "EngineStartTooSlow",
+        "engine.startDeadlineSeconds",
+        judged=False,
+    ),
 }
 
 
@@ -72,8 +94,8 @@ def goes_back(world: World, bad: Bad) -> None:
     old = world.read()["status"]["revision"]
     pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
     with watching(world) as seen, clients(world) as load:
-        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.faults)}")
-        world.apply(simulated(world, NEW, faults=bad.faults))
+        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.engine)[:200]}")
+        world.apply(simulated(world, NEW, **bad.engine))
         changed = generation(world)
         new = candidate(world, old)
         told = rolled_back(world, seen, new, bad.reason)

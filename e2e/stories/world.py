@@ -21,6 +21,8 @@ OWNED_KINDS = (
     "replicasets,pods,services,serviceaccounts,poddisruptionbudgets,networkpolicies,controllerrevisions,jobs,pvc"
 )
 REAL_START_SECONDS = 300.0
+REAL_CHANGE_SECONDS = 600.0
+"""For a new revision of real vLLM: its image is asked before it is started, and vLLM's imports take up to a minute."""
 UNJUDGED = {"strategy": "Readiness"}
 """spec.rollout of stories that are about other things: a new revision takes over once it is ready. Compared with what
 serves it would need minutes of clients' requests first."""
