@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from e2e.model import data
-from e2e.stories.bad_inputs import printed
+from e2e.stories.bad_inputs import SMALL, printed
 from e2e.stories.rolling import (
     EVALUATION,
     NEW,
@@ -54,6 +54,9 @@ class Bad:
     """Whether it comes so far that clients' requests reach it."""
 
 
+LIMITS = {"memory": "256Mi"}
+
+
 def faulty(**faults: Any) -> Mapping[str, Any]:
     return {"faults": faults}
 
@@ -72,6 +75,15 @@ OTHERS = {
     ),
     "it runs out of the accelerator's memory": Bad(
         prints("torch-2.13.0-cuda-out-of-memory"), "OutOfGpuMemory", "22.06 GiB", judged=False
+    ),
+    "it runs out of the accelerator's memory while it serves": Bad(
+        faulty(oom="cuda", after={"requests": 20}), "OutOfGpuMemory", "ran out of accelerator memory"
+    ),
+    "it uses more memory than its pod may": Bad(
+        {"faults": {"oom": "killed"}, "podTemplate": {"resources": {**SMALL["resources"], "limits": LIMITS}}},
+        "OutOfMemory",
+        "used more memory than its limit",
+        judged=False,
     ),
     "it loads for longer than it may": Bad(
         {"faults": {"stuck_loading": True}, "deadline": 60},
