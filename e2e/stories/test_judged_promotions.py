@@ -35,6 +35,8 @@ STREAM_SECONDS = 150
 STREAM_STEP = 0.5
 """Seconds between two tokens: 200 streams of them are 400 pieces a second, which one client can read."""
 STREAMS = 200
+PER_SECOND = 5
+"""Short requests beside them, by which the first tokens are told."""
 BEFORE = (Phase.PREFLIGHT, Phase.PLACING, Phase.LOADING)
 """Phases that may last for less than one write."""
 
@@ -114,7 +116,7 @@ def test_200_streams_of_up_to_150_seconds_all_end_with_their_last_token(world: W
     world.becomes_ready(seconds=120)
     old = world.read()["status"]["revision"]
     tokens = round(STREAM_SECONDS / STREAM_STEP)
-    shape = Shape("tiny", per_second=5, tokens=2, streams=STREAMS, stream_tokens=tokens)
+    shape = Shape("tiny", per_second=PER_SECOND, tokens=2, streams=STREAMS, stream_tokens=tokens)
     with watching(world) as seen, clients(world, shape) as load:
         world.when(f"the spec asks for {NEW}")
         world.apply(make(NEW))

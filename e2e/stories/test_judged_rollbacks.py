@@ -39,6 +39,8 @@ HANG_SECONDS = 400.0
 """An engine is read every half minute, and suspected after a minute of stillness."""
 REAL_SECONDS = 900.0
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
+HANGS = {"in the middle of a request": None, "with its first request": {"hang": True}}
+"""With its first one it has counted nothing yet, and says that nothing runs."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def test_a_bad_candidate_gives_way(world: World, what: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.engine("simulator")
-def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) -> None:
+@pytest.mark.parametrize("when", HANGS)
+def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World, when: str) -> None:
     """Failed client requests: 0, for what the candidate left unanswered is asked again of the stable revision."""
     world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
     world.apply(simulated(world, variables=CONTROLLED))
@@ -147,13 +150,15 @@ def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) ->
     shape = Shape("tiny", per_second=2, tokens=6)
     pace = {**PACE, "steps": [10], "stepSeconds": 600}
     with watching(world) as seen, clients(world, shape) as load, ExitStack() as stack:
-        world.apply(simulated(world, NEW, variables=CONTROLLED, rollout=pace))
+        world.when(f"the spec asks for a {NEW} whose engine hangs {when}")
+        world.apply(simulated(world, NEW, variables=CONTROLLED, faults=HANGS[when], rollout=pace))
         changed = generation(world)
         new = candidate(world, old)
         reaches(world, seen, new, Phase.JUDGING, 120)
         (pod,) = [pod for pod in world.engine_pods() if revision_of(pod) == new and is_ready(pod)]
-        world.when("the candidate's engine hangs in the middle of a request")
-        Engines(world, stack).hang("tiny", pod)
+        if HANGS[when] is None:
+            world.when("a request of it is under way, and it hangs")
+            Engines(world, stack).hang("tiny", pod)
         assert world.proxied(f"pods/{pod['metadata']['name']}:8000", "/health") is not None, "it says that it is well"
         told = rolled_back(world, seen, new, "JudgedWorse", "EngineHung", seconds=HANG_SECONDS)
         world.eventually("only the old one is there", partial(only, world, old), 120)

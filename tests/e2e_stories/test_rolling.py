@@ -24,6 +24,7 @@ from e2e.stories.rolling import (
     simulated,
     states,
 )
+from e2e.stories.test_judged_promotions import PER_SECOND, STREAM_STEP
 from e2e.stories.test_judged_rollbacks import OTHERS, SLOWER
 from e2e.stories.world import World
 from e2e.support.client import Client, Events
@@ -187,9 +188,10 @@ def test_stories_of_rollouts_are_judged_in_one_short_step(story: World, engine: 
     assert manifest["metadata"]["labels"] == {LABEL: "tiny"}, "or no watch would tell of it"
 
 
-FIRST_TOKEN = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5)
-INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15)
+FIRST_TOKEN = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5)
+INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 """vLLM's bounds, as far as the stories' times reach."""
+STEP = float(VARIABLES["VLLM_SIM_STEP_SECONDS"])
 
 
 def counted(bounds: Sequence[float], times: Sequence[float]) -> Histogram:
@@ -199,15 +201,15 @@ def counted(bounds: Sequence[float], times: Sequence[float]) -> Histogram:
     return Histogram(tuple(bounds), tuple(counts))
 
 
-def answered(requests: int, slow: float, seed: int) -> Arm:
+def answered(requests: int, slow: float, seed: int, usual: float = STEP, tokens: int = SHAPE.tokens) -> Arm:
     """Requests as the stories' engines answer them: each waits for the step that runs, and then for its own."""
     draw, jitter = random.Random(seed), float(VARIABLES["VLLM_SIM_JITTER"])
 
     def step() -> float:
-        return slow * float(VARIABLES["VLLM_SIM_STEP_SECONDS"]) * (1 + jitter * draw.uniform(-1, 1))
+        return slow * usual * (1 + jitter * draw.uniform(-1, 1))
 
     first = [draw.random() * step() + step() for _ in range(requests)]
-    others = [step() for _ in range(requests * (SHAPE.tokens - 1))]
+    others = [step() for _ in range(requests * (tokens - 1))]
     return Arm(
         requests,
         0,
@@ -229,3 +231,11 @@ def test_a_minute_of_the_stories_requests_suffices_for_a_verdict(slow: float, ve
     in_a_window = round(20 * SHAPE.per_second / 2)
     found = judged(evidence(answered(in_a_window, 1.0, 1), answered(in_a_window, slow, 2), windows=3))
     assert found.verdict is verdict, found.says
+
+
+@pytest.mark.parametrize("seed", range(1, 21, 2))
+def test_three_minutes_of_the_requests_beside_200_streams_suffice_to_pass(seed: int) -> None:
+    requests = round(60 * PER_SECOND / 2)
+    stable, new = (answered(requests, 1.0, each, STREAM_STEP, tokens=2) for each in (seed, seed + 1))
+    found = judged(evidence(stable, new, windows=3))
+    assert found.verdict is Verdict.PASS, found.says
