@@ -29,6 +29,11 @@ VARIABLES: Mapping[str, str] = {"VLLM_SIM_STEP_SECONDS": "0.025", "VLLM_SIM_JITT
 """Times of tokens that fall on both sides of a bound of vLLM's buckets: nothing is seen of what stays inside of one."""
 SHAPE = Shape("tiny", per_second=15, tokens=6)
 """Each revision answers 450 requests in a minute: so many tell twice the time from the same by themselves."""
+STREAM_SECONDS, STREAM_STEP = 150, 0.5
+STREAMS = 200
+"""With half a second between two tokens they are 400 pieces a second, which one client can read."""
+STREAM_SHAPE = Shape("tiny", per_second=5, tokens=2, streams=STREAMS, stream_tokens=round(STREAM_SECONDS / STREAM_STEP))
+"""Beside the streams short requests, by which the first tokens are told."""
 VERDICT_SECONDS = 240.0
 """From a change to the end of its rollout. Engines are read every half minute, so two readings after the last request
 that was needed are two thirds of a minute."""

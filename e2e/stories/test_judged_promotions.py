@@ -7,6 +7,10 @@ from e2e.stories.rolling import (
     OLD,
     PACE,
     SHAPE,
+    STREAM_SECONDS,
+    STREAM_SHAPE,
+    STREAM_STEP,
+    STREAMS,
     candidate,
     clients,
     generation,
@@ -31,12 +35,6 @@ REAL_SECONDS = 1800.0
 """Two engines and their clients share two cores: loading takes minutes, and so do enough requests."""
 REAL_DRAIN_SECONDS = 120
 """A stream as long as the model's context takes a minute there."""
-STREAM_SECONDS = 150
-STREAM_STEP = 0.5
-"""Seconds between two tokens: 200 streams of them are 400 pieces a second, which one client can read."""
-STREAMS = 200
-PER_SECOND = 5
-"""Short requests beside them, by which the first tokens are told."""
 BEFORE = (Phase.PREFLIGHT, Phase.PLACING, Phase.LOADING)
 """Phases that may last for less than one write."""
 
@@ -115,9 +113,7 @@ def test_200_streams_of_up_to_150_seconds_all_end_with_their_last_token(world: W
     world.apply(make(OLD))
     world.becomes_ready(seconds=120)
     old = world.read()["status"]["revision"]
-    tokens = round(STREAM_SECONDS / STREAM_STEP)
-    shape = Shape("tiny", per_second=PER_SECOND, tokens=2, streams=STREAMS, stream_tokens=tokens)
-    with watching(world) as seen, clients(world, shape) as load:
+    with watching(world) as seen, clients(world, STREAM_SHAPE) as load:
         world.when(f"the spec asks for {NEW}")
         world.apply(make(NEW))
         changed = generation(world)

@@ -1,16 +1,13 @@
 """Candidates that do worse than what serves: they give way by themselves, with the evidence in one sentence."""
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 
 from e2e.model import data
-from e2e.stories.bad_inputs import SMALL, printed
+from e2e.stories.bad_candidates import HANGS, OTHERS, SLOWER, Bad
 from e2e.stories.rolling import (
     EVALUATION,
     NEW,
@@ -39,61 +36,6 @@ HANG_SECONDS = 400.0
 """An engine is read every half minute, and suspected after a minute of stillness."""
 REAL_SECONDS = 900.0
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
-HANGS = {"in the middle of a request": None, "with its first request": {"hang": True}}
-"""With its first one it has counted nothing yet, and says that nothing runs."""
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A candidate that is not to be promoted."""
-
-    engine: Mapping[str, Any]
-    """How it differs from a sound one, as `simulated` takes it."""
-    reason: str
-    says: str
-    """Words of its evidence."""
-    judged: bool = True
-    """Whether it comes so far that clients' requests reach it."""
-
-
-LIMITS = {"memory": "256Mi"}
-
-
-def faulty(**faults: Any) -> Mapping[str, Any]:
-    return {"faults": faults}
-
-
-def prints(text: str) -> Mapping[str, Any]:
-    """An engine that ends with a recorded text of vLLM."""
-    return {"variables": {entry["name"]: entry["value"] for entry in printed(text)["env"]}}
-
-
-SLOWER = Bad(faulty(slow=2.0), "JudgedWorse", "(bound 1.3x)")
-OTHERS = {
-    "one in twenty requests fails": Bad(faulty(errors={"share": 0.05, "status": 500}), "JudgedWorse", "errors "),
-    "it crashes": Bad(faulty(crash={"exit_code": 1}), "EngineCrashed", "ended with code 1", judged=False),
-    "no memory is left for its KV cache": Bad(
-        faulty(oom="no-blocks"), "DoesNotFit", "No available memory", judged=False
-    ),
-    "it runs out of the accelerator's memory": Bad(
-        prints("torch-2.13.0-cuda-out-of-memory"), "OutOfGpuMemory", "22.06 GiB", judged=False
-    ),
-    "it runs out of the accelerator's memory while it serves": Bad(
-        faulty(oom="cuda", after={"requests": 20}), "OutOfGpuMemory", "ran out of accelerator memory"
-    ),
-    "it uses more memory than its pod may": Bad(
-        {"faults": {"oom": "killed"}, "podTemplate": {"resources": {**SMALL["resources"], "limits": LIMITS}}},
-        "OutOfMemory",
-        "used more memory than its limit",
-        judged=False,
-    ),
-    "it loads for longer than it may": Bad(
-        {"faults": {"stuck_loading": True}, "deadline": 60},
-        "EngineStartTooSlow",
-        "engine.startDeadlineSeconds",
-        judged=False,
-    ),
-}
 
 
 def goes_back(world: World, bad: Bad) -> None:

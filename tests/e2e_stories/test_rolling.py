@@ -11,10 +11,13 @@ import pytest
 
 from e2e.model import data
 from e2e.stories import rolling, world
+from e2e.stories.bad_candidates import OTHERS, SLOWER
 from e2e.stories.rolling import (
     LABEL,
     NEW,
     SHAPE,
+    STREAM_SHAPE,
+    STREAM_STEP,
     VARIABLES,
     Seen,
     complaints,
@@ -24,8 +27,6 @@ from e2e.stories.rolling import (
     simulated,
     states,
 )
-from e2e.stories.test_judged_promotions import PER_SECOND, STREAM_STEP
-from e2e.stories.test_judged_rollbacks import OTHERS, SLOWER
 from e2e.stories.world import World
 from e2e.support.client import Client, Events
 from nightshift.api import names
@@ -233,9 +234,9 @@ def test_a_minute_of_the_stories_requests_suffices_for_a_verdict(slow: float, ve
     assert found.verdict is verdict, found.says
 
 
-@pytest.mark.parametrize("seed", range(1, 21, 2))
-def test_three_minutes_of_the_requests_beside_200_streams_suffice_to_pass(seed: int) -> None:
-    requests = round(60 * PER_SECOND / 2)
-    stable, new = (answered(requests, 1.0, each, STREAM_STEP, tokens=2) for each in (seed, seed + 1))
+@pytest.mark.parametrize("drawn", range(1, 21, 2))
+def test_three_minutes_of_the_requests_beside_200_streams_suffice_to_pass(drawn: int) -> None:
+    requests, tokens = round(60 * STREAM_SHAPE.per_second / 2), STREAM_SHAPE.tokens
+    stable, new = (answered(requests, 1.0, each, STREAM_STEP, tokens) for each in (drawn, drawn + 1))
     found = judged(evidence(stable, new, windows=3))
     assert found.verdict is Verdict.PASS, found.says
