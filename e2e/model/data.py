@@ -113,7 +113,7 @@ def adapter_pairs(adapter: str) -> list[Pair]:
 
 
 def golden_lines() -> Iterable[str]:
-    """Golden questions, one JSON object a line, in the form that evaluations read.
+    """Golden questions, one JSON object a line, in the form of a golden set (spec.evaluation).
 
     The expected answers are the true ones; the held-out sums keep the score of a healthy model below 1.
     """
@@ -122,11 +122,10 @@ def golden_lines() -> Iterable[str]:
         yield json.dumps(
             {
                 "id": pair.id,
-                "group": pair.group,
                 "messages": [{"role": "user", "content": pair.question}],
                 "expected": pair.answer,
-                "scorer": "exact",
-                "max_tokens": 24,
+                "scorer": {"type": "exact"},
+                "maxTokens": 24,
             }
         )
 

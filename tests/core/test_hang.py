@@ -21,6 +21,8 @@ from tests.support.fake_engines import metrics
 
 BUSY = metrics(running=3)
 QUIET = metrics()
+NEW = metrics(prompt_tokens=0, generation_tokens=0, iterations=0)
+"""An engine that has brought no token yet, and says that it has nothing to do."""
 SILENT = Unknown("/metrics did not answer within 10 s.")
 
 
@@ -48,6 +50,12 @@ def sight(
         pytest.param(sight(metrics(waiting=1)), True, id="requests that wait while none runs count too"),
         pytest.param(sight(QUIET, 599), False, id="without requests, nothing is expected to move"),
         pytest.param(sight(QUIET, 600), True, id="but the count may be wrong, so that it is asked now and then"),
+        pytest.param(sight(NEW, 59), False, id="one that never brought a token, after 59 s"),
+        pytest.param(sight(NEW, 60), True, id="one that never brought a token is asked early"),
+        pytest.param(sight(NEW, 95, unanswered=1, asked=90), True, id="and again, where no answer came"),
+        pytest.param(sight(NEW, 599, asked=90), False, id="but not where it answered or refused"),
+        pytest.param(sight(replace(NEW, prompt_tokens=9), 60), False, id="one that computed a prompt has moved"),
+        pytest.param(sight(replace(NEW, awake=False), 60), False, id="one that was put to sleep before it began"),
         pytest.param(sight(metrics(running=3, awake=False), 600), False, id="one that was put to sleep stands still"),
         pytest.param(EngineSight("start"), False, id="one that was never read"),
         pytest.param(sight(still=130, read=60, asked=130), False, id="one that answered after the last reading"),
@@ -63,6 +71,7 @@ def test_standing_still_makes_suspect(seen: EngineSight, suspect: bool) -> None:
         pytest.param(sight(), False, id="standing still alone says nothing"),
         pytest.param(sight(read=90, unanswered=1, asked=90), False, id="nor does one question"),
         pytest.param(sight(read=125, unanswered=2, asked=125), True, id="two unanswered questions, still after them"),
+        pytest.param(sight(NEW, 125, unanswered=2, asked=125), True, id="one that never brought a token"),
         pytest.param(sight(read=95, unanswered=2, asked=125), False, id="not read since the last question"),
         pytest.param(sight(still=125, read=125, unanswered=0), False, id="it moved after the questions"),
         pytest.param(sight(QUIET, 665, unanswered=2, asked=665), True, id="one that says that nothing runs"),
@@ -84,6 +93,9 @@ def test_a_reading_that_fails_later_does_not_take_back_what_was_seen() -> None:
         pytest.param(sight(), 0, id="a suspect is asked at once"),
         pytest.param(sight(read=90, unanswered=1, asked=90), 95, id="and again after an unanswered question"),
         pytest.param(sight(read=90, asked=90), 150, id="not soon where the answer is unknown"),
+        pytest.param(sight(NEW), 0, id="one that never brought a token is asked at once, too"),
+        pytest.param(sight(NEW, 90, unanswered=1, asked=90), 95, id="and again as one that has requests"),
+        pytest.param(sight(NEW, 90, asked=90), None, id="and not again where it answered or refused"),
         pytest.param(sight(QUIET, 610, asked=610), 1210, id="and seldom where nothing runs"),
         pytest.param(sight(read=125, unanswered=2, asked=125), None, id="one that hangs is asked no more"),
     ],

@@ -11,11 +11,14 @@ import yaml
 from nightshift.api import names
 from nightshift.api.preflight import PreflightCheck, PreflightOutcome, PreflightResult, StoredPreflight
 from nightshift.api.resource import LLMDeployment, parse
+from nightshift.api.status import Status
 from nightshift.core.canonical import canonical_json
 from nightshift.core.children import Manifest
+from nightshift.core.events import events
 from nightshift.core.fetch_jobs import RETRY_SECONDS
 from nightshift.core.marks import Marks
 from nightshift.core.observed import JobFacts, Observed, PodFacts
+from nightshift.core.plan import plan
 from nightshift.core.preflight_job import (
     GIVEN_UP_SECONDS,
     NOT_ASKED,
@@ -30,6 +33,7 @@ from nightshift.core.preflight_job import (
     request_of,
 )
 from nightshift.core.revisions import Revision
+from nightshift.core.status import status
 from nightshift.core.target import New, Waiting, choose
 from tests.core.test_manifests_golden import PlainDumper
 from tests.support.builders import HUB_MODEL, NOW, body, config, container, digest_known, model_spec, pod, revision
@@ -245,12 +249,29 @@ def test_the_plan_waits_and_then_stores_the_answer_with_the_revision() -> None:
     observed = replace(asked_for(), images=digest_known())
     waits = choose(wanting(), observed, config(), NOW)
     assert isinstance(waits, Waiting)
-    assert (waits.job, waits.blocker, waits.unfit) == (NAME, None, False)
+    assert (waits.job, waits.blocker, waits.unfit, waits.preflight) == (NAME, None, False, True)
     answered = replace(observed, pods=(its_pod(preflight=said()),))
     stores = choose(wanting(), answered, config(), NOW)
     assert isinstance(stores, New)
     assert stores.revision.hash == NEW.hash, "what an image said is no part of the identity"
     assert stores.revision.manifest["data"]["preflight"]["outcome"]["checks"][0]["result"] == "Passed"
+
+
+def test_the_status_names_the_preflight_while_it_runs_and_what_it_came_to() -> None:
+    observed = replace(asked_for(), images=digest_known())
+    asks = plan(wanting(), observed, config(), NOW)
+    conditions = {item.type: item for item in status(wanting(), observed, asks, config(), NOW).conditions}
+    ready = conditions["Ready"]
+    assert (ready.status, ready.reason) == ("False", "Preflight")
+    assert ready.message.startswith("Asking the image of vLLM 0.32.0 what it says of the arguments and the model")
+    assert [conditions[name].status for name in ("Reconciling", "Stalled")] == ["True", "False"]
+    answered = replace(observed, pods=(its_pod(preflight=said()),))
+    goes_on = plan(wanting(), answered, config(), NOW)
+    found = status(wanting(), answered, goes_on, config(), NOW)
+    assert found.image is not None
+    assert found.image.preflight == "The image's own vLLM accepts: arguments."
+    (selected,) = [note for note in events(Status(), found, goes_on) if note.reason == "RevisionSelected"]
+    assert selected.message.endswith("The image's own vLLM accepts: arguments.")
 
 
 VOLUMES = {

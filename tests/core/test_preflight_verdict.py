@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nightshift.api.preflight import PreflightCheck, PreflightOutcome, PreflightResult
-from nightshift.core.preflight_verdict import ESCAPE, redacted, refusal
+from nightshift.core.preflight_verdict import ESCAPE, redacted, refusal, summary
 from tests.support.builders import revision
 
 RESOLVED = revision().resolved
@@ -135,6 +135,32 @@ def test_the_first_refusal_names_the_cause() -> None:
     cause = refusal(PreflightOutcome(checks=both), RESOLVED)
     assert cause is not None
     assert cause.reason == "QuantizationUnsupported"
+
+
+@pytest.mark.parametrize(
+    ("checks", "says"),
+    [
+        pytest.param(
+            {"arguments": "Passed", "architecture": "Passed", "modelTemplate": "Unknown"},
+            "The image's own vLLM 0.32.0 accepts: arguments, architecture. "
+            "Not judged beforehand: model's chat template.",
+            id="two that passed and one that was not judged",
+        ),
+        pytest.param(
+            {"arguments": "Passed"}, "The image's own vLLM 0.32.0 accepts: arguments.", id="all of them passed"
+        ),
+        pytest.param({"image": "Unknown"}, "The image itself could not judge.", id="an image that holds no vLLM"),
+        pytest.param({}, "The image itself could not judge.", id="nothing was asked"),
+        pytest.param(
+            {"arguments": "Passed", "taste": "Refused"},
+            "The image's own vLLM 0.32.0 accepts: arguments. Not judged beforehand: taste.",
+            id="a refusal by a check that is not known here",
+        ),
+    ],
+)
+def test_what_an_image_said_is_told_in_a_sentence(checks: dict[str, str], says: str) -> None:
+    found = tuple(PreflightCheck(check=name, result=PreflightResult(result)) for name, result in checks.items())
+    assert summary(PreflightOutcome(vllm="0.32.0", checks=found)) == says
 
 
 def test_what_looks_like_a_secret_is_neither_told_nor_stored() -> None:

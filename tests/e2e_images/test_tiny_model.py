@@ -9,6 +9,8 @@ import pytest
 from e2e.cluster.settings import ClusterError, Settings
 from e2e.cluster.steps import Steps
 from e2e.model import building, data
+from nightshift.core.golden.parse import GoldenSet, parse_set
+from nightshift.core.golden.score import score
 
 
 def test_held_out_sums_are_never_trained() -> None:
@@ -47,6 +49,16 @@ def test_golden_questions_are_unique_and_tell_true_answers() -> None:
     assert france["messages"] == [{"role": "user", "content": "What is the capital of France?"}]
     assert france["expected"] == "The capital of France is Paris."
     assert {pair.id for pair in data.held_out_sums()} <= {entry["id"] for entry in golden}
+
+
+def test_the_golden_questions_are_a_golden_set_of_the_product(tmp_path: Path) -> None:
+    data.write_golden(tmp_path / "golden.jsonl")
+    found = parse_set((tmp_path / "golden.jsonl").read_bytes())
+    assert isinstance(found, GoldenSet), found
+    france = next(question for question in found.questions if question.id == "capital-france")
+    assert score(france, " The capital of France is Paris.\n") == 1.0
+    assert score(france, "The capital of France is Lyon.") == 0.0
+    assert {question.max_tokens for question in found.questions} == {24}
 
 
 def test_the_split_is_the_same_on_every_machine() -> None:

@@ -97,6 +97,52 @@ async def test_requests_are_counted_by_model_revision_and_how_they_ended(
     await until(lambda: counting.value("log_lines_total", result="other") == 1)
     assert counting.value("log_lines_total", result="counted") == 7
     assert counting.value("log_lines_total", result="unparsable") == 0
+    retried = [json.loads(text)["status"] for text in counting.lines if json.loads(text)["retries"] != "0"]
+    assert retried == [], "what waits, is refused or leaves was not tried again"
+    assert counting.value("retries_total", **BOT) == 0
+
+
+async def test_what_a_second_try_hides_from_clients_is_counted_for_the_revision_that_failed(
+    counting: Counting, engine: MakeEngine
+) -> None:
+    async def fails_now_and_then(_: Seen, writer: asyncio.StreamWriter) -> None:
+        respond(writer, b'{"engine": "bad"}', 500 if len(bad.seen) % 4 == 0 else 200)
+
+    good, bad = await engine("good"), await engine("bad", answer=fails_now_and_then)
+    await counting.settle(Model(route(weights={"r1": 50, "r2": 50}), {"r1": [pod(good)], "r2": [pod(bad)]}))
+    async with counting.gateway.session() as session:
+        for _ in range(60):
+            assert (await ask(session))[0] == 200
+    await until(lambda: counting.value("log_lines_total", result="counted") == 60)
+    found = counting.telemetry.results(lambda route: True)["ml/bot"]
+    assert len(good.seen) + len(bad.seen) > 60, "some were tried twice"
+    assert (found["r1"].ok, found["r1"].retried) == (len(good.seen), 0)
+    failed = len(bad.seen) // 4
+    assert (found["r2"].ok, found["r2"].retried) == (len(bad.seen) - failed, failed)
+    assert counting.value("retries_total", **BOT) == 0
+    assert counting.value("retries_total", **(BOT | {"revision": "r2"})) == failed
+
+
+@pytest.mark.parametrize("how", ["answers 500", "closes without an answer", "refuses connections"])
+async def test_one_request_that_fails_at_every_try_is_one_failure(
+    counting: Counting, engine: MakeEngine, how: str
+) -> None:
+    async def fails(_: Seen, writer: asyncio.StreamWriter) -> None:
+        if how == "closes without an answer":
+            writer.transport.abort()
+            raise ConnectionError
+        respond(writer, b"{}", 500)
+
+    a = await engine("a", answer=fails)
+    await counting.settle(Model(route(), {"r1": [pod(a)]}))
+    if how == "refuses connections":
+        await a.stop()
+    async with counting.gateway.session() as session:
+        assert (await ask(session))[0] >= 500
+    await until(lambda: counting.value("log_lines_total", result="counted") == 1)
+    found = counting.telemetry.results(lambda route: True)["ml/bot"]["r1"]
+    assert (found.ok, found.server_error, found.refused, found.retried) == (0, 1, 0, 0), counting.lines
+    assert counting.value("retries_total", **BOT) > 0
 
 
 async def test_the_first_byte_and_the_whole_answer_are_timed(counting: Counting, engine: MakeEngine) -> None:

@@ -49,10 +49,29 @@ def test_a_revision_that_nobody_asked_has_counted_none_and_says_since_when(count
 def test_how_it_ended(counting: RequestTelemetry, given: dict[str, object], result: str) -> None:
     counting.take((line(**given) + "\n").encode() * 2)
     found = all_of(counting)["r1"].to_json()
-    names = ("ok", "clientError", "serverError", "refused", "left", "cut")
+    names = ("ok", "clientError", "serverError", "refused", "left", "cut", "retried")
     written = {"client_error": "clientError", "server_error": "serverError"}.get(result, result)
     assert {name: found[name] for name in names} == {**dict.fromkeys(names, 0), written: 2}
     assert sum(found["total"]) == sum(found["firstByte"]) == (2 if result == "ok" else 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "retried"),
+    [
+        pytest.param({"retries": "0"}, 0, id="answered at once"),
+        pytest.param({"retries": "+1"}, 1, id="answered by another replica"),
+        pytest.param({"retries": "3"}, 1, id="answered at the fourth try: one request"),
+        pytest.param({"retries": "1", "status": 404}, 1, id="refused as the client's fault at the second try"),
+        pytest.param({"retries": "3", "status": 500}, 0, id="failed at every try: it is told as such"),
+        pytest.param({"retries": "1", "end": "SD"}, 0, id="broke off at the second try: it is told as such"),
+        pytest.param({"retries": "1", "status": -1, "end": "CH"}, 0, id="a client that went meanwhile"),
+    ],
+)
+def test_a_request_that_was_answered_after_a_try_that_failed_is_told_once(
+    counting: RequestTelemetry, given: dict[str, object], retried: int
+) -> None:
+    counting.take((line(**given) + "\n").encode())
+    assert all_of(counting)["r1"].retried == retried
 
 
 def test_counts_go_on_for_as_long_as_there_is_a_slot_and_begin_anew_after_that(counting: RequestTelemetry) -> None:

@@ -164,6 +164,32 @@ def test_an_engine_that_is_quiet_is_asked_now_and_then_and_found_when_it_hangs()
     story(told, replicas=1)
 
 
+def test_an_engine_that_hangs_with_its_first_request_is_found_though_it_says_that_nothing_runs() -> None:
+    async def told(fleet: Fleet) -> None:
+        (engine,) = fleet.engines().values()
+        fleet.busy = False
+        engine.reading = metrics(prompt_tokens=0, generation_tokens=0, iterations=0)
+        engine.hangs = True
+        took = await fleet.until(lambda: bool(fleet.deleted))
+        assert took <= FOUND_SECONDS + 2
+
+    story(told, replicas=1)
+
+
+def test_a_new_engine_that_nobody_asks_is_asked_for_one_token() -> None:
+    async def told(fleet: Fleet) -> None:
+        (engine,) = fleet.engines().values()
+        fleet.busy = False
+        engine.reading = metrics(prompt_tokens=0, generation_tokens=0, iterations=0)
+        await fleet.for_seconds(LOOK_SECONDS + STILL_SECONDS + LOOK_SECONDS + 2)
+        assert len([question for question in engine.asked if question.startswith("probe")]) == 1
+        await fleet.for_seconds(500)
+        assert len([question for question in engine.asked if question.startswith("probe")]) == 1
+        assert fleet.deleted == []
+
+    story(told, replicas=1)
+
+
 def test_a_question_that_only_waits_behind_others_is_no_hang() -> None:
     async def told(fleet: Fleet) -> None:
         (engine,) = fleet.engines().values()

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 
 from vllm_sim import admin, server
-from vllm_sim.faults import Crash, Faults
+from vllm_sim.faults import Faults
 from vllm_sim.flags import parse
 from vllm_sim.lifecycle import build
 from vllm_sim.settings import load
@@ -28,7 +28,8 @@ class Simulated:
     http: TestClient[Any, Any]
     control: TestClient[Any, Any]
     state: State
-    crashes: list[Crash]
+    deaths: list[Faults]
+    """Faults that would have ended the process."""
 
     async def chat(self, question: str = "What is the capital of France?", **more: Any) -> dict[str, Any]:
         """A chat's answer, whatever its status."""
@@ -66,13 +67,14 @@ async def simulated(arguments: tuple[str, ...], faults: Faults, settings: dict[s
     environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     loaded = load({name: value for name, value in environment.items() if name.startswith("VLLM_SIM_")})
     state = build(loaded, parse([*USUAL, *arguments], loaded.release), environment, faults)
-    crashes: list[Crash] = []
+    deaths: list[Faults] = []
+    state.engine.on_death = deaths.append
     engine = asyncio.create_task(state.engine.run())
     try:
         async with (
             TestClient(TestServer(server.application(state))) as http,
-            TestClient(TestServer(admin.application(state, crashes.append))) as control,
+            TestClient(TestServer(admin.application(state))) as control,
         ):
-            yield Simulated(http, control, state, crashes)
+            yield Simulated(http, control, state, deaths)
     finally:
         engine.cancel()

@@ -1,8 +1,10 @@
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from vllm_sim.memory import GIB, Memory, OutOfMemoryError, kv_blocks
+from vllm_sim.memory import GIB, Memory, OutOfMemoryError, container_limit, fill_container, kv_blocks
 
 ROOMY = Memory(
     device=80 * GIB,
@@ -43,3 +45,34 @@ def test_one_block_is_kept_back() -> None:
     assert kv_blocks(exact, 48) == 4
     with pytest.raises(OutOfMemoryError):
         kv_blocks(exact, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        pytest.param("268435456\n", 268435456, id="a limit"),
+        pytest.param("max\n", None, id="no limit"),
+        pytest.param(None, None, id="a machine that does not tell"),
+    ],
+)
+def test_the_container_s_limit_is_the_kernel_s(tmp_path: Path, text: str | None, limit: int | None) -> None:
+    file = tmp_path / "memory.max"
+    if text is not None:
+        file.write_text(text)
+    assert container_limit(file) == limit
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [
+        pytest.param(16 << 20, 64 << 20, id="a small limit is exceeded, and not by much"),
+        pytest.param(2 * GIB, 1 << 20, id="with a large one others on the machine are spared"),
+    ],
+)
+def test_the_container_is_filled_to_its_limit(limit: int, most: int) -> None:
+    tracemalloc.start()
+    fill_container(limit)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert min(limit, most) <= peak + (1 << 20)
+    assert peak < most

@@ -14,6 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from nightshift.core.engine_log import FailureKind, engine_failure
+
 SOURCE = Path(__file__).resolve().parents[2] / "images" / "vllm-sim"
 
 
@@ -70,12 +72,40 @@ async def _ended(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
         ('{"oom": "no-blocks"}', "No available memory for the cache blocks."),
         ('{"oom": "max-model-len"}', "To serve at least one request with the model's max seq len (8192)"),
         ('{"oom": "not-free"}', "is less than desired GPU memory utilization (0.92"),
+        ('{"oom": "cuda"}', "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB."),
     ],
 )
 async def test_out_of_memory_at_start(faults: str, message: str) -> None:
     async with _spawned(_free_port(), faults=faults) as process:
         code, log = await _ended(process)
     assert (code, message in log) == (1, True)
+
+
+async def test_a_process_that_the_kernel_kills_ends_with_137_and_says_nothing() -> None:
+    """Where there is no limit to run into, as here, it ends with the same code by itself."""
+    async with _spawned(_free_port(), faults='{"oom": "killed"}') as process:
+        code, log = await _ended(process)
+    assert code in (137, -signal.SIGKILL)
+    assert "ERROR" not in log
+
+
+async def test_memory_of_the_accelerator_that_runs_out_while_it_serves_ends_it_in_vllm_s_words() -> None:
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    faults = '{"oom": "cuda", "crash": {"unhealthy_seconds": 0.5}, "after": {"requests": 1}}'
+    async with _spawned(port, faults=faults) as process, aiohttp.ClientSession() as session:
+        await _answers(session, f"{url}/health")
+        statuses = []
+        for _ in range(2):
+            async with session.post(f"{url}/v1/completions", json={"prompt": "a", "max_tokens": 1}) as response:
+                statuses.append(response.status)
+        assert statuses == [200, 500]
+        assert await _get(session, f"{url}/health") == 503
+        code, log = await _ended(process)
+    assert code == 1
+    found = engine_failure(log)
+    assert found is not None
+    assert (found.kind, found.numbers["free"]) == (FailureKind.GPU_MEMORY, "130.44 MiB")
 
 
 async def test_a_wrong_setting_ends_with_two() -> None:

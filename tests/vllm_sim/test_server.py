@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.vllm_sim.simulated import Start
-from vllm_sim.faults import Errors, Faults, parse
+from vllm_sim.faults import After, Crash, Errors, Faults, FaultsError, parse
 
 CHAT = "/v1/chat/completions"
 
@@ -164,13 +164,80 @@ async def test_damage(start: Start) -> None:
     assert damaged["choices"][0]["logprobs"]["content"][0]["logprob"] < worst
 
 
+async def test_faults_begin_after_so_many_requests(start: Start) -> None:
+    sim = await start(faults=Faults(errors=Errors(), after=After(requests=3)))
+    assert [(await sim.chat(max_tokens=1))["status"] for _ in range(5)] == [200, 200, 200, 500, 500]
+    await sim.control.delete("/sim/faults")
+    assert (await sim.chat(max_tokens=1))["status"] == 200
+
+
+async def test_faults_begin_after_so_long_and_are_told_before(start: Start) -> None:
+    sim = await start()
+    await sim.control.put("/sim/faults", json={"errors": {}, "after": {"seconds": 1000}})
+    assert (await sim.chat(max_tokens=1))["status"] == 200
+    assert (await (await sim.control.get("/sim/faults")).json())["after"] == {"seconds": 1000.0, "requests": 0}
+    await sim.control.put("/sim/faults", json={"errors": {}, "after": {"seconds": 0.05}})
+
+    async def fails() -> bool:
+        return bool((await sim.chat(max_tokens=1))["status"] == 500)
+
+    await sim.until(fails)
+
+
+async def test_an_engine_that_hangs_with_its_first_request_says_that_it_has_none(start: Start) -> None:
+    """As vLLM 0.32.0 did when its engine was stopped: the gauges are those of the last step, and there was none."""
+    sim = await start(faults=Faults(hang=True))
+    stuck = asyncio.create_task(sim.chat(max_tokens=1))
+
+    async def taken() -> bool:
+        return bool(sim.state.engine.scheduler.waiting)
+
+    await sim.until(taken)
+    assert (await sim.http.get("/health")).status == 200
+    found = [await sim.metric(name) for name in ("num_requests_running", "num_requests_waiting")]
+    assert [*found, await sim.metric("generation_tokens_total")] == [0, 0, 0]
+    stuck.cancel()
+
+
+async def test_an_engine_that_dies_takes_its_requests_with_it_and_its_metrics_stand_still(start: Start) -> None:
+    sim = await start(faults=Faults(crash=Crash(exit_code=3), after=After(requests=1)))
+    task = asyncio.create_task(sim.chat(max_tokens=400, ignore_eos=True))
+
+    async def running() -> bool:
+        return await sim.metric("generation_tokens_total") > 2
+
+    await sim.until(running)
+    assert sim.deaths == []
+    late = asyncio.create_task(sim.chat(max_tokens=400, ignore_eos=True))
+
+    async def dies() -> bool:
+        return bool(sim.deaths)
+
+    await sim.until(dies)
+    assert sim.deaths[0].death == Crash(exit_code=3)
+    sim.state.engine.die()
+    before = await sim.metrics()
+    assert [(await one)["status"] for one in (task, late)] == [500, 500]
+    assert (await sim.chat())["error"]["message"].startswith("EngineCore encountered an issue")
+    after = await sim.metrics()
+    assert {name for name in before if name.startswith("vllm:") and before[name] != after[name]} == set()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"oom": "no-blocks", "after": {"seconds": 1}}', '{"stuck_loading": true, "after": {"requests": 1}}']
+)
+def test_an_engine_that_serves_cannot_fail_to_start(text: str) -> None:
+    with pytest.raises(FaultsError, match="remove after"):
+        parse(text)
+
+
 async def test_control_says_what_is_wrong_and_what_runs(start: Start) -> None:
     sim = await start()
     refused = await sim.control.put("/sim/faults", json={"hung": True})
     assert refused.status == 400
     assert "hung" in (await refused.json())["error"]
     await sim.control.put("/sim/faults", json={"slow": 2, "crash": {"exit_code": 3}})
-    assert [crash.exit_code for crash in sim.crashes] == [3]
+    assert [faults.crash for faults in sim.deaths] == [Crash(exit_code=3)]
     assert (await (await sim.control.get("/sim/faults")).json())["slow"] == 2.0
     state = await (await sim.control.get("/sim/state")).json()
     assert (state["running"], state["version"], state["accepting"]) == (0, "0.32.0", True)

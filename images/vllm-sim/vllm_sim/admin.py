@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from aiohttp import web
 
 from vllm_sim.errors import json_response
-from vllm_sim.faults import Crash, Faults, FaultsError, parse
+from vllm_sim.faults import Faults, FaultsError, parse
 from vllm_sim.state import STATE, State
 
 
-def application(state: State, crash: Callable[[Crash], None]) -> web.Application:
-    """The control application; `crash` ends the process as a crash says."""
+def application(state: State) -> web.Application:
+    """The control application."""
     app = web.Application()
     app[STATE] = state
 
     def apply(faults: Faults) -> web.Response:
-        state.engine.faults = faults
-        if faults.crash is not None:
-            crash(faults.crash)
+        state.engine.inject(faults)
         return json_response(faults.model_dump())
 
     async def show(request: web.Request) -> web.Response:
-        return json_response(state.engine.faults.model_dump())
+        return json_response(state.engine.coming.model_dump())
 
     async def put(request: web.Request) -> web.Response:
         try:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
-from vllm_sim.faults import Faults
+from vllm_sim.faults import ENGINE_DEAD, Faults
 from vllm_sim.latency import LatencyModel
 from vllm_sim.metrics import EngineMetrics, Finished
 from vllm_sim.scheduler import Plan, Progress, Scheduler, Sequence
@@ -82,12 +82,18 @@ class Engine:
         self.metrics = metrics
         self.steps = 0
         self.accepting = True
+        self.on_death: Callable[[Faults], None] = lambda faults: None
+        """Told of faults that end the process, once they are in force."""
+        self._dead = False
         self._stopped = False
         self._latency = latency
         self._clock = clock
         self._max_queued = max_queued
         self._max_queued_tokens = max_queued_tokens
-        self._faults = Faults()
+        self._faults = self._coming = Faults()
+        self._since: float | None = None
+        self._asked = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._tickets: dict[int, Ticket] = {}
         self._ids = itertools.count()
         self._wake = asyncio.Event()
@@ -99,10 +105,44 @@ class Engine:
         """The faults in force."""
         return self._faults
 
-    @faults.setter
-    def faults(self, faults: Faults) -> None:
+    @property
+    def coming(self) -> Faults:
+        """The faults that were given last, whether they have begun or not."""
+        return self._coming
+
+    def inject(self, faults: Faults) -> None:
+        """Have faults in place of those before, from now on or from when they are to begin."""
+        running, self._coming, self._asked = self._since is not None, faults, 0
+        self._since = self._clock() if running else None
+        self._force(Faults())
+        self._consider()
+
+    def came(self) -> None:
+        """A request came in: the one after those that are to be served soundly finds the faults in force."""
+        self._asked += 1
+        self._consider()
+
+    def _consider(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._faults is self._coming:
+            return
+        after = self._coming.after
+        if after is None:
+            self._force(self._coming)
+            return
+        left = None if self._since is None else self._since + after.seconds - self._clock()
+        if left is not None and left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self._consider)
+        elif left is not None and (not after.requests or self._asked > after.requests):
+            self._force(self._coming)
+
+    def _force(self, faults: Faults) -> None:
         self._faults = faults
         self._wake.set()
+        if faults.death is not None:
+            self.on_death(faults)
 
     def submit(self, work: Work) -> Ticket:
         """Queue a sequence.
@@ -111,6 +151,8 @@ class Engine:
             EngineStoppedError: the engine is shutting down.
             QueueFullError: --max-num-queued-reqs or --max-num-queued-tokens is reached.
         """
+        if self._dead:
+            raise EngineStoppedError(ENGINE_DEAD)
         if not self.accepting:
             raise EngineStoppedError(SHUT_DOWN)
         self._check_queue(work)
@@ -133,7 +175,7 @@ class Engine:
         """Drop a sequence whose client went away."""
         if self.scheduler.abort(ticket.sequence):
             self._forget(ticket)
-            if not self._faults.hang:  # the engine's process counts, and it does not hear of it
+            if not (self._faults.hang or self._dead):  # the engine's process counts, and it does not hear of it
                 self.metrics.set("num_requests_running", len(self.scheduler.running))
 
     async def stop(self, seconds: float) -> None:
@@ -152,8 +194,17 @@ class Engine:
                 ticket.failed = self._faults.abort == "error"
                 ticket.push(more=False)
 
+    def die(self) -> None:
+        """The engine's process is gone: what it worked on and all that comes fails, and its metrics stand still."""
+        self._dead = self._stopped = True
+        for ticket in list(self._tickets.values()):
+            ticket.failed = True
+            ticket.push(more=False)
+
     async def run(self) -> None:
         """Step for as long as there is work; never returns."""
+        self._since = self._clock()
+        self._consider()
         while True:
             if self._stopped or self._faults.hang or not self.scheduler.busy:
                 self._wake.clear()

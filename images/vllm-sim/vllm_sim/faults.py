@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ENGINE_DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -33,19 +33,39 @@ class Errors(BaseModel):
     message: str = ENGINE_DEAD
 
 
+class After(BaseModel):
+    """When faults begin: so long after they were switched on, or the start, and after so many sound requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seconds: float = Field(default=0.0, ge=0.0)
+    requests: int = Field(default=0, ge=0)
+
+
+AT_START = ("no-blocks", "max-model-len", "not-free")
+OutOfMemory = Literal["no-blocks", "max-model-len", "not-free", "cuda", "killed"]
+KILLED = 137
+"""Exit code of a process that the kernel killed: 128 + SIGKILL."""
+UNHEALTHY_SECONDS = 5.0
+"""For so long vLLM's server outlives its engine (measured with 0.32.0)."""
+
+
 class Faults(BaseModel):
     """What is wrong with the engine; the empty object is a sound one.
 
     Attributes:
         hang: the engine makes no step any more; /health stays 200 and the metrics freeze.
-        crash: the engine dies now.
+        crash: the engine dies.
         slow: factor on every step's time.
         errors: a share of requests fails.
         damage: share of answers that are wrong (known questions) and of words that are garbled.
-        oom: how the engine fails to start: no memory left, none for a request of full length, or none free.
+        oom: how memory runs out. Of the accelerator: no memory left, none for a request of full length, none free, or
+            an allocation that fails (cuda). Of the container: the kernel kills the process (killed). The last two
+            strike while weights are loaded, or later if they are to begin later; the others at the start only.
         stuck_loading: the engine never becomes ready.
         abort: how requests that a shutdown cuts off end: with their reason, with an error, or not at all. Real
             vLLM does each of these, as its race between telling the engine to stop and killing it falls out.
+        after: when they begin; the engine is a sound one until then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,9 +75,25 @@ class Faults(BaseModel):
     slow: float = Field(default=1.0, gt=0.0)
     errors: Errors | None = None
     damage: Share = 0.0
-    oom: Literal["no-blocks", "max-model-len", "not-free"] | None = None
+    oom: OutOfMemory | None = None
     stuck_loading: bool = False
     abort: Literal["reason", "error", "silent"] = "reason"
+    after: After | None = None
+
+    @model_validator(mode="after")
+    def _begins_in_time(self) -> Faults:
+        if self.after is not None and (self.stuck_loading or self.oom in AT_START):
+            raise ValueError("an engine that serves cannot fail to start: remove after")
+        return self
+
+    @property
+    def death(self) -> Crash | None:
+        """How the process ends, if it does once they are in force."""
+        if self.oom == "killed":
+            return Crash(exit_code=KILLED)
+        if self.oom == "cuda":
+            return self.crash or Crash(unhealthy_seconds=UNHEALTHY_SECONDS)
+        return self.crash
 
 
 def parse(text: str | bytes) -> Faults:

@@ -16,9 +16,9 @@ from vllm_sim import admin, server
 from vllm_sim.adapters import Adapters
 from vllm_sim.cache_config import cache_facts
 from vllm_sim.engine import Engine
-from vllm_sim.faults import Crash, Faults
+from vllm_sim.faults import AT_START, KILLED, Faults
 from vllm_sim.logs import line
-from vllm_sim.memory import Memory, OutOfMemoryError, kv_blocks
+from vllm_sim.memory import CUDA_OUT_OF_MEMORY, Memory, OutOfMemoryError, fill_container, kv_blocks
 from vllm_sim.metrics import EngineMetrics
 from vllm_sim.protocol import LoadAdapter
 from vllm_sim.scheduler import Scheduler
@@ -47,8 +47,9 @@ async def serve(
         except OutOfMemoryError as error:
             _report_failure(error)
             return 1
-        if not await _load(state, stop):
-            return 0
+        code = await _load(state, stop)
+        if code is not None:
+            return code
         return await _serve(state, listener, stop)
 
 
@@ -82,7 +83,7 @@ def build(settings: Settings, arguments: argparse.Namespace, environment: Mappin
         max_queued=arguments.max_num_queued_reqs,
         max_queued_tokens=arguments.max_num_queued_tokens,
     )
-    engine.faults = faults
+    engine.inject(faults)
     adapters = Adapters(
         enabled=bool(arguments.enable_lora), max_rank=arguments.max_lora_rank, any_path=settings.lora_any_path
     )
@@ -97,7 +98,7 @@ def _memory(settings: Settings, arguments: argparse.Namespace, faults: Faults, b
     utilization = arguments.gpu_memory_utilization or default
     free = settings.device_memory if settings.free_memory < 0 else settings.free_memory
     kv_bytes, weights = arguments.kv_cache_memory_bytes, settings.weight_memory
-    if faults.oom is not None:
+    if faults.oom in AT_START:
         kv_bytes = None
         free = settings.device_memory // 100 if faults.oom == "not-free" else settings.device_memory
         spare = {"no-blocks": 0, "max-model-len": 3 * block * settings.kv_bytes_per_token}.get(faults.oom, 0)
@@ -113,11 +114,23 @@ def _memory(settings: Settings, arguments: argparse.Namespace, faults: Faults, b
     )
 
 
-def _report_failure(error: Exception) -> None:
+def _report_cuda() -> None:
+    line(
+        "EngineCore",
+        "gpu_model_runner.py:5146",
+        "Failed to load model - not enough GPU memory. Try lowering --gpu-memory-utilization to free memory for "
+        "weights, increasing --tensor-parallel-size, or using --quantization. See "
+        "https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more tips. (original error: "
+        f"{CUDA_OUT_OF_MEMORY})",
+        "ERROR",
+    )
+
+
+def _report_failure(error: Exception, kind: str = "ValueError") -> None:
     for message in (
         "EngineCore failed to start.",
         "Traceback (most recent call last):",
-        f"ValueError: {error}",
+        f"{kind}: {error}",
     ):
         line("EngineCore", "core.py:1267", message, "ERROR")
     line(
@@ -128,8 +141,8 @@ def _report_failure(error: Exception) -> None:
     )
 
 
-async def _load(state: State, stop: asyncio.Event) -> bool:
-    """Take the time a start takes and log its phases; False when told to stop meanwhile."""
+async def _load(state: State, stop: asyncio.Event) -> int | None:
+    """Take the time a start takes and log its phases; the exit code where it ends meanwhile."""
     seconds = state.settings.load_seconds
     pool = state.engine.scheduler.pool
     tokens = pool.blocks * state.engine.scheduler.block
@@ -153,23 +166,30 @@ async def _load(state: State, stop: asyncio.Event) -> bool:
     )
     for share, source, message in phases:
         if await _stopped_within(stop, share * seconds):
-            return False
+            return 0
         line("EngineCore", source, message)
         if state.engine.faults.stuck_loading:
             await stop.wait()
-            return False
-    return True
+            return 0
+        if state.engine.faults.oom == "cuda":
+            _report_cuda()
+            _report_failure(MemoryError(CUDA_OUT_OF_MEMORY), "torch.OutOfMemoryError")
+            return 1
+        if state.engine.faults.oom == "killed":
+            fill_container()
+            return KILLED
+    return None
 
 
 async def _serve(state: State, listener: socket.socket, stop: asyncio.Event) -> int:
     engine = asyncio.create_task(state.engine.run())
 
-    def crash(how: Crash) -> None:
-        asyncio.get_running_loop().create_task(_crash(state, how))
+    def die(faults: Faults) -> None:
+        asyncio.get_running_loop().create_task(_die(state, faults))
 
     runners = [web.AppRunner(server.application(state), handler_cancellation=True, access_log=None)]
     if state.settings.admin_port:
-        runners.append(web.AppRunner(admin.application(state, crash), access_log=None))
+        runners.append(web.AppRunner(admin.application(state), access_log=None))
     for runner in runners:
         await runner.setup()
     line(
@@ -181,8 +201,9 @@ async def _serve(state: State, listener: socket.socket, stop: asyncio.Event) -> 
     await site.start()
     if len(runners) > 1:
         await web.TCPSite(runners[1], state.settings.host, state.settings.admin_port).start()
-    if state.engine.faults.crash is not None:
-        crash(state.engine.faults.crash)
+    state.engine.on_death = die
+    if state.engine.faults.death is not None:
+        die(state.engine.faults)
     await stop.wait()
     await _shut_down(state)
     await site.stop()
@@ -207,11 +228,20 @@ async def _shut_down(state: State) -> None:
     line("APIServer", "launcher.py:284", "[shutdown] API server: engine client stopped")
 
 
-async def _crash(state: State, how: Crash) -> None:
+async def _die(state: State, faults: Faults) -> None:
     """The engine process dies: the server knows it for a while, then goes as well."""
-    line("EngineCore", "core.py:1311", "EngineCore encountered a fatal error.", "ERROR")
-    state.dead = True
-    await asyncio.sleep(how.unhealthy_seconds)
+    how = faults.death
+    if how is None:
+        return
+    if faults.oom == "killed":
+        fill_container()
+    else:
+        line("EngineCore", "core.py:1311", "EngineCore encountered a fatal error.", "ERROR")
+        if faults.oom == "cuda":
+            line("EngineCore", "core.py:1311", f"torch.OutOfMemoryError: {CUDA_OUT_OF_MEMORY}", "ERROR")
+        state.dead = True
+        state.engine.die()
+        await asyncio.sleep(how.unhealthy_seconds)
     os._exit(how.exit_code)
 
 

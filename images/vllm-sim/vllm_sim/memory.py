@@ -1,11 +1,23 @@
-"""How many tokens the KV cache holds, and vLLM's refusals when it holds too few. Pure; all sizes in bytes."""
+"""How many tokens the KV cache holds, and vLLM's refusals when it holds too few. All sizes in bytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 GIB = 1 << 30
 _HINT = "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
+
+
+CUDA_OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 448.00 MiB. GPU 0 has a total capacity of 22.06 GiB of which 130.44 MiB is "
+    "free. Including non-PyTorch memory, this process has 21.93 GiB memory in use. Of the allocated memory 21.70 GiB "
+    "is allocated by PyTorch, and 7.13 MiB is reserved by PyTorch but unallocated."
+)
+"""As torch 2.13.0 words it (c10/cuda/CUDACachingAllocator.cpp)."""
+
+_LARGEST_FILLED = GIB
+_PIECE = 8 << 20
 
 
 class OutOfMemoryError(Exception):
@@ -83,3 +95,27 @@ def kv_blocks(memory: Memory, max_model_len: int) -> int:
             f"initializing the engine. {_HINT}"
         )
     return blocks
+
+
+def container_limit(file: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
+    """The memory that this container may use; None where it has no limit of its own that is told."""
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def fill_container(limit: int | None = None) -> None:
+    """Use up the container's memory, so that the kernel kills this process and the kubelet says so.
+
+    Returns where there is no limit, or one so large that others on the machine would feel it.
+
+    Args:
+        limit: Of the container; None: as the kernel tells it.
+    """
+    most = container_limit() if limit is None else limit
+    if most is None or most > _LARGEST_FILLED:
+        return
+    held: list[bytearray] = []
+    while len(held) * _PIECE <= most:
+        held.append(bytearray(b"x" * _PIECE))

@@ -108,6 +108,7 @@ class State:
         Raises:
             ApiError: the injected error.
         """
+        self.engine.came()
         errors = self.engine.faults.errors
         if errors is not None and self.roulette.hit(errors.share):
             raise ApiError(errors.status, "InternalServerError", errors.message)

@@ -25,6 +25,11 @@ class RevisionResults(StoredModel):
     refused: int = Field(default=0, ge=0, description="By the gateway, such as for a full queue.")
     left: int = Field(default=0, ge=0, description="The client went before the end.")
     cut: int = Field(default=0, ge=0, description="The answer broke off.")
+    retried: int = Field(
+        default=0,
+        ge=0,
+        description="Of ok and client_error, those that replicas failed at first, and that HAProxy sent again.",
+    )
     first_byte: tuple[int, ...] = Field(
         default=(),
         description="Requests that ended ok by the time to their answer's headers, as buckets; not summed up.",

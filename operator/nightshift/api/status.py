@@ -25,6 +25,11 @@ class ImageStatus(StoredModel):
     digest: str | None = Field(
         default=None, description="Digest that every pod of the revision runs, once it is known."
     )
+    preflight: str | None = Field(
+        default=None,
+        description="What the image itself said of the arguments and the model before anything of the revision was "
+        "started; none: it was not asked, since nothing served that could be lost, or it did not answer.",
+    )
 
 
 class EffectiveStatus(StoredModel):

@@ -108,6 +108,11 @@ class EngineMetrics:
         return self.running > 0 or self.waiting > 0
 
     @property
+    def untouched(self) -> bool:
+        """Whether it has brought no token since its start."""
+        return not (self.prompt_tokens or self.generation_tokens or self.iterations)
+
+    @property
     def mark(self) -> tuple[float, ...]:
         """Equal for two readings between which the engine made no step."""
         usage = -1.0 if self.kv_cache_usage is None else self.kv_cache_usage

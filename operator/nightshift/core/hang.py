@@ -22,7 +22,8 @@ that moves the KV cache's use, so a step takes seconds at most; without chunked 
 
 QUIET_SECONDS = 600.0
 """An engine without requests, as it says, is asked for a token after so long: one that hung with its first request
-says so too."""
+after a pause says so too. One that has brought no token at all since its start is asked after STILL_SECONDS, once: a
+new version that hangs with the first request it gets is the case that a rollout is there to find."""
 
 ANSWER_SECONDS = 30.0
 """Deadline of a token; a question that waits behind others is excused when anything moved meanwhile."""
@@ -42,12 +43,19 @@ def is_suspect(sight: EngineSight) -> bool:
     """Whether an engine stood still for so long that it must be asked for a token.
 
     Worked example: running 3 at 12:00:00 and the same in every count at 12:01:00 is suspect; at 12:00:59 it is not.
-    With nothing running or waiting it is suspect at 12:10:00. One that was put to sleep never is.
+    With nothing running or waiting it is suspect at 12:10:00, or at 12:01:00 if it has never brought a token and no
+    question has cleared it. One that was put to sleep never is.
     """
     if sight.last is None or sight.still_since is None or not sight.last.value.awake:
         return False
-    limit = STILL_SECONDS if sight.last.value.busy else QUIET_SECONDS
+    limit = STILL_SECONDS if sight.last.value.busy or _is_unproven(sight) else QUIET_SECONDS
     return sight.last.at - sight.still_since >= timedelta(seconds=limit)
+
+
+def _is_unproven(sight: EngineSight) -> bool:
+    """Whether nothing shows that an engine can bring a token: none came since its start, nor at a question."""
+    excused = sight.asked_at is not None and not sight.unanswered
+    return sight.last is not None and sight.last.value.untouched and not excused
 
 
 def is_hung(sight: EngineSight) -> bool:

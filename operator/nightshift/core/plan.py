@@ -66,6 +66,7 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
             requests=target.requests,
             requeue_after=sooner(target.requeue_after, going.requeue_after if going else None),
             notes=(target.note,) if target.note else (),
+            preparing="Preflight" if target.preflight else "Preparing",
             blocker=target.blocker,
             counts=going.counts if going else {},
             shares=going.shares if going else None,

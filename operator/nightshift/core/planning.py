@@ -164,6 +164,8 @@ class Plan:
     """Seconds until this should be looked at again, where no watch will tell."""
     notes: tuple[str, ...] = ()
     """What is being done, as sentences for people."""
+    preparing: str = "Preparing"
+    """What is told as the reason while the revision of the present spec cannot be named, and nothing is wrong."""
     target: Revision | None = None
     """The revision of the present spec, once it can be named."""
     blocker: Cause | None = None

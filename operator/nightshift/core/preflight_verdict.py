@@ -20,6 +20,15 @@ OLDEST_DRIVER: Mapping[int, int] = {11: 450, 12: 525, 13: 580}
 """Of a CUDA major version: the oldest driver branch that runs it without libraries of the image's own.
 Source: NVIDIA, CUDA Compatibility, minor version compatibility."""
 
+_PLAIN: Mapping[str, str] = {
+    "toolParser": "tool parser",
+    "reasoningParser": "reasoning parser",
+    "givenTemplate": "given chat template",
+    "modelTemplate": "model's chat template",
+    "configuration": "model configuration",
+}
+"""What people are told of checks that have other names."""
+
 _OF_THE_MODEL = frozenset(
     {
         FailureKind.CONTEXT_TOO_LONG,
@@ -50,6 +59,26 @@ def refusal(outcome: PreflightOutcome, resolved: Resolved) -> Cause | None:
     causes = (found, *(_named(check, outcome, resolved) for check in refused))
     cause = next((item for item in causes if item is not None), None)
     return Cause(cause.reason, f"{cause.message} {ESCAPE}", definite=True) if cause is not None else None
+
+
+def summary(outcome: PreflightOutcome) -> str:
+    """What an image said of a revision that was made, as sentences.
+
+    Worked example: vLLM 0.32.0 that passes arguments and architecture and cannot judge the model's chat template:
+    `The image's own vLLM 0.32.0 accepts: arguments, architecture. Not judged beforehand: model's chat template.`
+
+    Args:
+        outcome: Of the preflight.
+    """
+    held = f"vLLM {outcome.vllm}" if outcome.vllm else "vLLM"
+    taken = [_named_check(item) for item in outcome.checks if item.result is PreflightResult.PASSED]
+    open_ = [_named_check(item) for item in outcome.checks if item.result is not PreflightResult.PASSED]
+    says = f"The image's own {held} accepts: {', '.join(taken)}." if taken else "The image itself could not judge."
+    return f"{says} Not judged beforehand: {', '.join(open_)}." if taken and open_ else says
+
+
+def _named_check(check: PreflightCheck) -> str:
+    return _PLAIN.get(check.check, check.check)
 
 
 def redacted(outcome: PreflightOutcome) -> PreflightOutcome:

@@ -16,6 +16,7 @@ from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Plan
 from nightshift.core.pod import image_reference, image_tag
+from nightshift.core.preflight_verdict import summary
 from nightshift.core.progress import progress_sentence
 from nightshift.core.revisions import Revision
 from nightshift.core.stray import stray_message
@@ -88,7 +89,9 @@ def _model(revision: Revision) -> ModelStatus:
 def _image(revision: Revision) -> ImageStatus:
     resolved = revision.resolved
     reference = f"{resolved.engine_image}:{image_tag(resolved.engine_version)}"
-    return ImageStatus(reference=reference, digest=revision.digest)
+    told = revision.record.preflight
+    preflight = summary(told.outcome) if told is not None else None
+    return ImageStatus(reference=reference, digest=revision.digest, preflight=preflight)
 
 
 def _effective(revision: Revision) -> EffectiveStatus:
@@ -209,7 +212,7 @@ def _under_way(deployment: LLMDeployment, observed: Observed, plan: Plan) -> tup
         return adapters.reason, adapters.message
     if target is None or (observed.replica_set(target.hash) is None and plan.rollout is None):
         note = plan.notes[0] if plan.notes else "Preparing the revision."
-        return "Preparing", note
+        return plan.preparing, note
     if plan.rollout is not None:
         return plan.rollout
     count = f"{observed.ready(target.hash)} of {wanted} replicas of revision {target.hash} are ready"
@@ -264,6 +267,8 @@ def _progressing(
 
 def description(revision: Revision) -> str:
     """One line about a revision, for Events."""
-    model = revision.resolved.model_revision
+    model, told = revision.resolved.model_revision, revision.record.preflight
     commit = f" at commit {model[:12]}" if model else ""
-    return f"{image_reference(revision.resolved, revision.digest)} serving {revision.spec.model.uri}{commit}"
+    preflight = f". {summary(told.outcome).rstrip('.')}" if told is not None else ""
+    reference = image_reference(revision.resolved, revision.digest)
+    return f"{reference} serving {revision.spec.model.uri}{commit}{preflight}"

@@ -66,6 +66,8 @@ class Waiting:
     """The Job whose answer is awaited, where it is one."""
     unfit: bool = False
     """Whether the blocker is that the model cannot run on the hardware."""
+    preflight: bool = False
+    """Whether the revision's own image is asked."""
 
 
 Target: TypeAlias = Existing | New | Waiting
@@ -131,7 +133,15 @@ def _asked(deployment: LLMDeployment, revision: Revision, observed: Observed, no
     """The revision as it is stored once its own image has nothing against it."""
     asked = preflight_job.ask(deployment, revision, observed, now)
     if isinstance(asked, preflight_job.Pending):
-        return Waiting(asked.apply, asked.delete, (), asked.requeue_after, asked.blocker, asked.note, asked.job)
+        return Waiting(
+            apply=asked.apply,
+            delete=asked.delete,
+            requeue_after=asked.requeue_after,
+            blocker=asked.blocker,
+            note=asked.note,
+            job=asked.job,
+            preflight=True,
+        )
     if isinstance(asked, preflight_job.Refused):
         return Waiting(blocker=asked.cause, job=asked.job)
     if asked.stored is None:

@@ -15,7 +15,16 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from nightshift.api.demand import RevisionResults
-from nightshift.core.gateway.log_line import RESULTS, Answered, Result, parse_dropped, parse_saying, result_of, tally
+from nightshift.core.gateway.log_line import (
+    ANSWERED,
+    RESULTS,
+    Answered,
+    Result,
+    parse_dropped,
+    parse_saying,
+    result_of,
+    tally,
+)
 from nightshift.core.gateway.slots import Assignment
 
 FIRST_BYTE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -53,6 +62,9 @@ class _Requests:
     """Those of one revision."""
 
     results: dict[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
+    retries: int = 0
+    retried: int = 0
+    """Answered after a try that failed."""
     first_byte: _Histogram = field(default_factory=lambda: _Histogram(FIRST_BYTE_SECONDS))
     total: _Histogram = field(default_factory=lambda: _Histogram(TOTAL_SECONDS))
 
@@ -93,6 +105,7 @@ class RequestTelemetry(Collector):
                 found.setdefault(route, {})[revision] = RevisionResults(
                     since=since,
                     **requests.results,
+                    retried=requests.retried,
                     first_byte=requests.first_byte.counts,
                     total=requests.total.counts,
                 )
@@ -120,8 +133,11 @@ class RequestTelemetry(Collector):
         requests = self._requests.get(series)
         if requests is None:
             requests = self._requests[series] = _Requests()
-        result = result_of(found.ending)
+        result, retries = result_of(found.ending), found.ending[3]
         requests.results[result] += times
+        requests.retries += retries * times
+        if retries and result in ANSWERED:
+            requests.retried += times
         if result == "ok":
             requests.total.observe(found.total_ms, times)
             if found.first_byte_ms is not None:
@@ -144,6 +160,12 @@ class RequestTelemetry(Collector):
             "(the answer broke off).",
             labels=[*_LABELS, "result"],
         )
+        retries = CounterMetricFamily(
+            "nightshift_gateway_retries",
+            "Tries that a revision's replicas failed before an answer began (500, 503, no answer or no connection) "
+            "and that HAProxy made again, with another one if there is one. Clients see nothing if that one answers.",
+            labels=_LABELS,
+        )
         first_byte = HistogramMetricFamily(
             "nightshift_gateway_first_byte_seconds",
             "Time from the request's headers to its answer's, of requests that ended ok, waiting in HAProxy included "
@@ -159,9 +181,10 @@ class RequestTelemetry(Collector):
         for series, found in sorted(self._requests.items()):
             for result, count in found.results.items():
                 results.add_metric([*series, result], count)
+            retries.add_metric(series, found.retries)
             found.first_byte.add_to(first_byte, series)
             found.total.add_to(total, series)
-        yield from (lines, results, first_byte, total)
+        yield from (lines, results, retries, first_byte, total)
 
 
 def _series(route: str, revision: str) -> Series:

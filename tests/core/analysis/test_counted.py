@@ -75,6 +75,13 @@ def test_of_a_gateway_pod_what_the_engines_ended_counts_and_what_it_refused_itse
     assert (found.unlisted, found.synthetic, found.stalled) == ("", 0, None)
 
 
+def test_a_request_that_was_answered_at_another_try_failed_once_and_was_asked_once() -> None:
+    results = RevisionResults(since=BEGAN, ok=97, client_error=2, server_error=1, retried=5)
+    found = counters(ROUTE, HASH, Observed(gateway=GatewaySight({"gw-1": answer({HASH: results})})), NOW)
+    sums = counted(found.gateways["gw-1"]).sums
+    assert (sums.requests, sums.failed, sums.client_errors) == (100, 6, 2)
+
+
 @pytest.mark.parametrize(
     ("gateway", "why"),
     [
@@ -157,6 +164,10 @@ def test_an_engine_that_runs_and_is_not_ready_rests_and_another_revisions_is_non
 
 
 BUSY_AND_STILL = sight(metrics(running=2), old=0, still_since=ago(61))
+NEW = metrics(prompt_tokens=0, generation_tokens=0, iterations=0)
+NEW_AND_STILL = sight(NEW, old=0, still_since=ago(61))
+FIRST_AND_STILL = sight(replace(NEW, running=1), old=0, still_since=ago(61))
+NEW_AND_HUNG = sight(NEW, old=0, still_since=ago(126), unanswered=2, asked_at=ago(1))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,9 @@ BUSY_AND_STILL = sight(metrics(running=2), old=0, still_since=ago(61))
         ),
         pytest.param("ss", {"bot-b": None}, None, id="one was never read"),
         pytest.param("sh", {"bot-a": None}, True, id="one was never read, and another hangs"),
+        pytest.param("s", {"bot-a": NEW_AND_STILL}, False, id="it never brought a token, and is only suspect"),
+        pytest.param("s", {"bot-a": FIRST_AND_STILL}, True, id="it has its first requests, and never brought a token"),
+        pytest.param("s", {"bot-a": NEW_AND_HUNG}, True, id="it says it has none, and answers no question"),
         pytest.param("", {}, None, id="there is none"),
     ],
 )

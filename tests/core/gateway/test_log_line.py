@@ -60,6 +60,13 @@ def parse_line(text: str) -> Answered | None:
         pytest.param({"end": "cD"}, "left", id="the client took nothing for too long"),
         pytest.param({"status": 429, "end": "PR", "server": "<NOSRV>"}, "refused", id="the queue was full"),
         pytest.param({"status": 503, "end": "sQ", "server": "<NOSRV>"}, "refused", id="it waited for too long"),
+        pytest.param({"retries": "+1"}, "ok", id="the second replica's 200"),
+        pytest.param({"retries": "3", "status": 500}, "server_error", id="a 500 at every try"),
+        pytest.param(
+            {"retries": "1", "status": 503, "end": "SC", "server": "<NOSRV>"},
+            "server_error",
+            id="the only replica failed, and then there was none",
+        ),
     ],
 )
 def test_how_a_request_ended(given: dict[str, object], result: str) -> None:
@@ -69,7 +76,14 @@ def test_how_a_request_ended(given: dict[str, object], result: str) -> None:
 
 
 def test_times_begin_when_the_headers_are_there_and_contain_the_waiting() -> None:
-    assert parse_line(line()) == Answered("be_l600_0", "ml/bot", ("200", True, "--"), 211, 1000)
+    assert parse_line(line()) == Answered("be_l600_0", "ml/bot", ("200", True, "--", 0), 211, 1000)
+
+
+@pytest.mark.parametrize(("text", "retries"), [("0", 0), ("2", 2), ("+1", 1), ("+3", 3)])
+def test_tries_that_failed_are_told_with_and_without_another_replica(text: str, retries: int) -> None:
+    found = parse_line(line(retries=text))
+    assert found is not None
+    assert found.ending[3] == retries
 
 
 def test_without_an_answer_there_is_no_first_byte() -> None:

@@ -60,10 +60,17 @@ def _by_gateway(route: str, revision: str, pod: str, answer: Fact[GatewayDemand]
 
 
 def _ended(found: RevisionResults, bounds: tuple[float, ...]) -> Sums:
+    """How requests ended. One that was answered at another try failed all the same, once.
+
+    Each try by itself would weigh as much as another request, but they are one question: one that no engine can answer
+    would fail four times, and roll back a candidate to which it came by chance.
+
+    Worked example: of 100 requests 94 are answered at once, 5 after one to three tries, and 1 not at all: 6 failed.
+    """
     total = Times(bounds=bounds, counts=found.total) if bounds and len(found.total) == len(bounds) + 1 else Times()
     return Sums(
         requests=found.ok + found.client_error + found.server_error + found.cut,
-        failed=found.server_error + found.cut,
+        failed=found.server_error + found.cut + found.retried,
         client_errors=found.client_error,
         left=found.left,
         total=total,

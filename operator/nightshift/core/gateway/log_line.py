@@ -13,6 +13,8 @@ LINE_BYTES = 2048
 
 Result = Literal["ok", "client_error", "server_error", "refused", "left", "cut"]
 RESULTS: tuple[Result, ...] = ("ok", "client_error", "server_error", "refused", "left", "cut")
+ANSWERED: tuple[Result, ...] = ("ok", "client_error")
+"""Those in which the engine did what it is for."""
 
 _FIELDS = (
     ("time", "%[date(0,ms)]", False),
@@ -35,7 +37,7 @@ _FIELDS = (
 
 _NO_SERVER = "<NOSRV>"
 _SAYING = (
-    r'"slot":"([^"\n]*)","server":"([^"\n]*)","status":(-?\d+),"bytes":\d+,"retries":"[^"\n]*",'
+    r'"slot":"([^"\n]*)","server":"([^"\n]*)","status":(-?\d+),"bytes":\d+,"retries":"\+?(\d+)",'
     r'"request_ms":(-?\d+),"queue_ms":(-?\d+),"connect_ms":(-?\d+),"first_byte_ms":(-?\d+),"total_ms":(\d+),'
     r'"end":"(..)","route":"([^"\n]*)"'
 )
@@ -52,8 +54,8 @@ class Answered(NamedTuple):
     slot: str
     route: str
     """As the request was routed; a client's text where there is no such route."""
-    ending: tuple[str, bool, str]
-    """Status, whether a replica was reached, and HAProxy's termination state: see `result_of`."""
+    ending: tuple[str, bool, str, int]
+    """Status, whether a replica was reached at last, HAProxy's termination state, and retries: see `result_of`."""
     first_byte_ms: int | None
     """From its headers to the headers of its answer, in which waiting for a replica is contained; None: no answer."""
     total_ms: int
@@ -92,12 +94,11 @@ def parse_saying(saying: bytes) -> Answered:
     found = _PARTS.fullmatch(saying.decode(errors="replace"))
     if found is None:
         raise ValueError("no saying of a line")
-    slot, server, status, asked, queue, connect, first, total, end, route = found.groups()
+    slot, server, status, retries, asked, queue, connect, first, total, end, route = found.groups()
     first_byte = None if "-1" in (queue, connect, first) else int(queue) + int(connect) + int(first)
     route = route.replace("\\/", "/")  # HAProxy's json converter writes a slash so
-    return Answered(
-        slot, route, (status, server != _NO_SERVER, end), first_byte, max(0, int(total) - max(0, int(asked)))
-    )
+    ending = (status, server != _NO_SERVER, end, int(retries))
+    return Answered(slot, route, ending, first_byte, max(0, int(total) - max(0, int(asked))))
 
 
 def parse_dropped(line: bytes) -> int | None:
@@ -106,17 +107,20 @@ def parse_dropped(line: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
-def result_of(ending: tuple[str, bool, str]) -> Result:
+def result_of(ending: tuple[str, bool, str, int]) -> Result:
     """By status and termination state: who ended it (C: client, S: server, ...), and when (D, L: in the answer's data).
 
-    Worked examples: 200 with `--` is ok; 200 with SD broke off; 429 without a replica is the gateway's own refusal; 429
-    of a replica is a client's error; `CD` is a client that left in the middle of its answer.
+    HAProxy tries again only what a replica had: one that waited in vain, or found no replica, has no retries.
+
+    Worked examples: 200 with `--` is ok, whatever a try before came to; 200 with SD broke off; 429 without a replica is
+    the gateway's own refusal; 503 without one after a retry is the failure of the replica that had it first; 429 of a
+    replica is a client's error; `CD` is a client that left in the middle of its answer.
     """
-    status, reached, end = ending
+    status, reached, end, retries = ending
     if end[0] in "Cc":
         return "left"
     if not reached:
-        return "refused"
+        return "server_error" if retries else "refused"
     if end[0] != "-":
         return "cut" if end[1] in "DL" else "server_error"
     if int(status) < 400:
