@@ -41,6 +41,7 @@ REFUSED: Mapping[str, tuple[Spec, str]] = {
     "replicas in words": ({"replicas": "two"}, "spec.replicas"),
     "steps of a rollout that go down": ({"rollout": {"steps": [50, 25]}}, "in ascending order"),
     "a step of a rollout without requests": ({"rollout": {"steps": [0, 50]}}, "spec.rollout.steps"),
+    "a strategy that there is not": ({"rollout": {"strategy": "Hope"}}, "spec.rollout.strategy"),
     "a policy that there is not": ({"rollout": {"onInconclusive": "Wait"}}, "onInconclusive"),
     "a negative time to drain": ({"traffic": {"drainSeconds": -1}}, "drainSeconds"),
     "a volume name of Nightshift's": ({"podTemplate": {"volumes": [{"name": "models"}]}}, "belong to Nightshift"),

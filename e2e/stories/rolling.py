@@ -17,12 +17,23 @@ from nightshift.api import names
 from nightshift.api.rollout import Phase, RolloutState
 
 OLD, NEW = "0.31.0", "0.32.0"
-PACE: Mapping[str, Any] = {"steps": [50], "stepSeconds": 10, "deadlineSeconds": 900, "placementTimeoutSeconds": 3}
+PACE: Mapping[str, Any] = {
+    "strategy": "Auto",
+    "steps": [50],
+    "stepSeconds": 10,
+    "deadlineSeconds": 900,
+    "placementTimeoutSeconds": 3,
+}
 """One step, as short as it may be; it lasts until the comparison has passed all the same."""
 VARIABLES: Mapping[str, str] = {"VLLM_SIM_STEP_SECONDS": "0.025", "VLLM_SIM_JITTER": "0.3"}
 """Times of tokens that fall on both sides of a bound of vLLM's buckets: nothing is seen of what stays inside of one."""
 SHAPE = Shape("tiny", per_second=15, tokens=6)
 """Each revision answers 450 requests in a minute: so many tell twice the time from the same by themselves."""
+STREAM_SECONDS, STREAM_STEP = 150, 0.5
+STREAMS = 200
+"""With half a second between two tokens they are 400 pieces a second, which one client can read."""
+STREAM_SHAPE = Shape("tiny", per_second=5, tokens=2, streams=STREAMS, stream_tokens=round(STREAM_SECONDS / STREAM_STEP))
+"""Beside the streams short requests, by which the first tokens are told."""
 VERDICT_SECONDS = 240.0
 """From a change to the end of its rollout. Engines are read every half minute, so two readings after the last request
 that was needed are two thirds of a minute."""
@@ -42,9 +53,21 @@ def simulated(
     faults: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    deadline: int | None = None,
     **spec: Any,
 ) -> Object:
-    """A simulated engine of a version, judged at the shortest pace; keyword arguments replace parts of its spec."""
+    """A simulated engine of a version, judged at the shortest pace; keyword arguments replace parts of its spec.
+
+    Args:
+        world: The story.
+        version: Of vLLM.
+        name: The deployment's.
+        faults: What is wrong with the engine from its start.
+        variables: For the simulator, beside VARIABLES.
+        arguments: For the engine, beside the length of its context.
+        deadline: spec.engine.startDeadlineSeconds.
+        spec: Other parts of the spec.
+    """
     found = {**VARIABLES, **(variables or {})}
     if faults is not None:
         found["VLLM_SIM_FAULTS"] = json.dumps(faults)
@@ -53,6 +76,7 @@ def simulated(
         "version": version,
         "args": ["--max-model-len=1024", *arguments],
         "env": [{"name": key, "value": value} for key, value in found.items()],
+        **({} if deadline is None else {"startDeadlineSeconds": deadline}),
     }
     full: dict[str, Any] = {"engine": engine, "rollout": dict(PACE), "podTemplate": dict(SMALL)}
     return labelled(world.simulated(name, **(full | spec)))
@@ -209,8 +233,8 @@ def candidate(world: World, stable: str, name: str = "tiny") -> str:
 
     def named() -> str | None:
         status = world.read(name)["status"]
-        current = status.get("observedGeneration") == generation(world, name)
-        return status["targetRevision"] if current and status["targetRevision"] != stable else None
+        target, current = status.get("targetRevision"), status.get("observedGeneration") == generation(world, name)
+        return target if current and target != stable else None
 
     return world.eventually(f"{name} has a new revision", named, 300)
 

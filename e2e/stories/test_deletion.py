@@ -73,6 +73,7 @@ def test_deletion_in_the_middle_of_a_rollout(world: World) -> None:
     world.becomes_ready(seconds=120)
     broken = world.simulated()
     broken["spec"]["podTemplate"] = {"nodeSelector": {"example.com/nowhere": "true"}}
+    broken["spec"]["rollout"]["placementTimeoutSeconds"] = 3
     world.apply(broken)
     world.eventually("two revisions have pods", lambda: len(revisions(world)) == 2 or None, 60)
     delete(world)

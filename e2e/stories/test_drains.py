@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from e2e.stories.bad_inputs import SMALL
-from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
+from e2e.stories.world import CPU_ARGS, REAL_CHANGE_SECONDS, World, is_ready, revision_of, simulator_repository
 from e2e.support.asking import curl, official
 from e2e.support.client import KubectlError, Object
 from e2e.support.killing import kill_container
@@ -238,7 +238,9 @@ def test_with_real_vllm_replicas_that_are_given_up_replaced_and_evicted_cut_noth
         world.eventually("it carries all streams", lambda: busy(world, pods, shape.streams), 60)
         world.when("an argument is changed, which makes a new revision")
         world.apply(make(1, "--seed=1"))
-        pods = world.eventually("a replica of the new revision serves", lambda: serving(world, 1, first), 240)
+        pods = world.eventually(
+            "a replica of the new revision serves", lambda: serving(world, 1, first), REAL_CHANGE_SECONDS
+        )
         world.eventually("it carries streams", lambda: busy(world, pods), 60)
         evicted = names(pods)
         world.when("that one, the only one, is evicted")

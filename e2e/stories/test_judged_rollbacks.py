@@ -1,15 +1,13 @@
 """Candidates that do worse than what serves: they give way by themselves, with the evidence in one sentence."""
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 
 from e2e.model import data
+from e2e.stories.bad_candidates import HANGS, OTHERS, SLOWER, Bad
 from e2e.stories.rolling import (
     EVALUATION,
     NEW,
@@ -40,26 +38,6 @@ REAL_SECONDS = 900.0
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
 
 
-@dataclass(frozen=True)
-class Bad:
-    """A candidate that is not to be promoted."""
-
-    faults: Mapping[str, Any]
-    reason: str
-    says: str
-    """Words of its evidence."""
-    judged: bool = True
-    """Whether it comes so far that clients' requests reach it."""
-
-
-SLOWER = Bad({"slow": 2.0}, "JudgedWorse", "(bound 1.3x)")
-OTHERS = {
-    "one in twenty requests fails": Bad({"errors": {"share": 0.05, "status": 500}}, "JudgedWorse", "errors "),
-    "it crashes": Bad({"crash": {"exit_code": 1}}, "EngineCrashed", "ended with code 1", judged=False),
-    "it runs out of memory": Bad({"oom": "no-blocks"}, "DoesNotFit", "No available memory", judged=False),
-}
-
-
 def goes_back(world: World, bad: Bad) -> None:
     """A candidate comes, and gives way while clients ask all the time. None of their requests fails.
 
@@ -72,8 +50,8 @@ def goes_back(world: World, bad: Bad) -> None:
     old = world.read()["status"]["revision"]
     pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
     with watching(world) as seen, clients(world) as load:
-        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.faults)}")
-        world.apply(simulated(world, NEW, faults=bad.faults))
+        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.engine)[:200]}")
+        world.apply(simulated(world, NEW, **bad.engine))
         changed = generation(world)
         new = candidate(world, old)
         told = rolled_back(world, seen, new, bad.reason)
@@ -104,7 +82,8 @@ def test_a_bad_candidate_gives_way(world: World, what: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.engine("simulator")
-def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) -> None:
+@pytest.mark.parametrize("when", HANGS)
+def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World, when: str) -> None:
     """Failed client requests: 0, for what the candidate left unanswered is asked again of the stable revision."""
     world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
     world.apply(simulated(world, variables=CONTROLLED))
@@ -113,13 +92,15 @@ def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World) ->
     shape = Shape("tiny", per_second=2, tokens=6)
     pace = {**PACE, "steps": [10], "stepSeconds": 600}
     with watching(world) as seen, clients(world, shape) as load, ExitStack() as stack:
-        world.apply(simulated(world, NEW, variables=CONTROLLED, rollout=pace))
+        world.when(f"the spec asks for a {NEW} whose engine hangs {when}")
+        world.apply(simulated(world, NEW, variables=CONTROLLED, faults=HANGS[when], rollout=pace))
         changed = generation(world)
         new = candidate(world, old)
         reaches(world, seen, new, Phase.JUDGING, 120)
         (pod,) = [pod for pod in world.engine_pods() if revision_of(pod) == new and is_ready(pod)]
-        world.when("the candidate's engine hangs in the middle of a request")
-        Engines(world, stack).hang("tiny", pod)
+        if HANGS[when] is None:
+            world.when("a request of it is under way, and it hangs")
+            Engines(world, stack).hang("tiny", pod)
         assert world.proxied(f"pods/{pod['metadata']['name']}:8000", "/health") is not None, "it says that it is well"
         told = rolled_back(world, seen, new, "JudgedWorse", "EngineHung", seconds=HANG_SECONDS)
         world.eventually("only the old one is there", partial(only, world, old), 120)

@@ -10,12 +10,14 @@ from e2e.stories.rolling import (
     EVALUATION,
     NEW,
     OLD,
+    PACE,
     SHAPE,
     Seen,
     candidate,
     clients,
     generation,
     golden_set,
+    labelled,
     most_engines,
     notes,
     only,
@@ -27,8 +29,9 @@ from e2e.stories.rolling import (
     simulated,
     watching,
 )
+from e2e.stories.test_preflight import jobs
 from e2e.stories.test_rollout import GPU, offer_gpus
-from e2e.stories.world import World, revision_of
+from e2e.stories.world import CPU_ARGS, World, revision_of
 from e2e.stories.zero import automatic, falls_asleep, replicas
 from e2e.support.client import Object
 from e2e.support.install import SYSTEM
@@ -40,6 +43,8 @@ from nightshift.api.rollout import Phase
 PAIR = ("first", "second")
 ENGINES = f"{names.LABEL_COMPONENT}={names.COMPONENT_ENGINE}"
 DRAIN_SECONDS = 15
+LOAD_SECONDS = 60
+"""Longer than another operator takes to act: a phase that waits for a start is still there then."""
 GOLDEN_QUESTIONS = 150
 """As many as one Job asks, and enough to tell by them alone that no more requests fail."""
 SOUND, SLOW = None, {"slow": 2.0}
@@ -47,7 +52,7 @@ WAYS = {
     "a sound one": (SOUND, Phase.PROMOTING, Phase.PROMOTED),
     "one of half the speed": (SLOW, Phase.ROLLING_BACK, Phase.ROLLED_BACK),
 }
-TAKEOVER_SECONDS = 60.0
+TAKEOVER_SECONDS = 120.0
 """Of an operator whose Lease has to run out, and of one that its kubelet starts again later each time."""
 
 
@@ -131,6 +136,49 @@ def test_a_rollout_that_is_paused_gives_its_place_to_another(world: World) -> No
     assert other.told(beside, ["InProgress", "Current"]) == []
 
 
+@pytest.mark.long
+@pytest.mark.engine("real vLLM 0.32.0")
+def test_a_candidate_without_room_has_not_failed_and_goes_on_once_there_is_some(world: World) -> None:
+    """Failed client requests: 0."""
+    offer_gpus(world, 1)
+    world.given("a node with one accelerator, one replica of real vLLM on it, and clients")
+
+    def real(*arguments: str) -> Object:
+        return labelled(
+            world.deployment(
+                engine={"args": [*CPU_ARGS, *arguments]},
+                hardware=GPU,
+                rollout={**PACE, "deadlineSeconds": 3600},
+                podTemplate={"resources": {"requests": {"cpu": "20m"}}},
+            )
+        )
+
+    world.apply(real())
+    world.becomes_ready()
+    old = world.read()["status"]["revision"]
+    with watching(world) as seen, clients(world, Shape("tiny", per_second=1, tokens=4)) as load:
+        world.when("an argument is changed")
+        world.apply(real("--max-num-batched-tokens=512"))
+        changed = generation(world)
+        new = candidate(world, old)
+        assert reaches(world, seen, new, Phase.PAUSED, 120).reason == "NoGpuCapacity"
+        said = world.eventually("the status says so", lambda: world.expect("Ready", "False", "NoGpuCapacity"), 30)
+        world.tell("", said["message"])
+        world.expect("Stalled", "False")
+        world.expect("Available", "True")
+        world.when("a second accelerator is added")
+        offer_gpus(world, 2)
+        reaches(world, seen, new, Phase.JUDGING, 300)
+        order(world, "promote Ada: it was tried elsewhere")
+        promoted(world, seen, new)
+        world.eventually("the old one is gone", partial(only, world, new), 120)
+        outcome = load.outcome(240)
+    served(world, outcome)
+    assert notes(world, "RolledBack") == []
+    assert len(notes(world, "RolloutResumed")) == 1
+    assert seen.told(changed, ["InProgress", "Current"]) == []
+
+
 def paused(world: World, seen: Seen, revision: str) -> None:
     """Wait until the rollout of the first is paused for a person."""
     reaches(world, seen, revision, Phase.PAUSED, 60, "first")
@@ -164,8 +212,10 @@ def test_at_zero_a_candidate_is_judged_by_golden_questions_alone_and_leaves_agai
         falls_asleep(world, gone=True)
         pods = history()
     world.tell("", " -> ".join(seen.phases(new)))
-    assert max(len(there) for there in pods) == 1, "one replica of the candidate is enough"
-    assert {revision_of(pod) for there in pods for pod in there.values()} == {new}, "the stable one is not woken"
+    most = max(len(there) for there in pods)
+    world.then(f"at most {most} engines ran at once, and none of them is left")
+    assert most == 2, "one of each revision, which are asked the same"
+    assert {revision_of(pod) for there in pods for pod in there.values()} == {old, new}
     assert seen.told(changed, ["InProgress", "Current"], available=False) == []
     assert "golden set alone" in notes(world, "RolloutJudging")[0]
     world.when("somebody asks")
@@ -192,19 +242,23 @@ def another_leads(world: World, former: str | None) -> None:
 def test_the_operator_is_killed_in_every_phase_and_the_rollout_ends_as_it_should(world: World, what: str) -> None:
     """Failed client requests: 0."""
     faults, last, end = WAYS[what]
-    slow = {"VLLM_SIM_LOAD_SECONDS": "20"}
-    world.given(f"one simulated replica of {OLD}, and clients; a start takes 20 s, and so does an end")
-    make = partial(simulated, world, variables=slow, traffic={"drainSeconds": DRAIN_SECONDS})
+    slow = {"VLLM_SIM_LOAD_SECONDS": str(LOAD_SECONDS)}
+    world.given(f"two simulated replicas of {OLD}, and clients; a start takes {LOAD_SECONDS} s")
+    make = partial(simulated, world, variables=slow, replicas=2, traffic={"drainSeconds": DRAIN_SECONDS})
     world.apply(make(OLD))
-    world.becomes_ready(seconds=120)
+    world.becomes_ready(seconds=180)
     old = world.read()["status"]["revision"]
     killed: list[Phase] = []
     with watching(world) as seen, clients(world, SHAPE) as load:
         world.when(f"the spec asks for {NEW}: {what}")
         world.apply(make(NEW, faults=faults))
         changed = generation(world)
+        world.eventually("its image is asked", lambda: jobs(world) or None, 60, every=0.1)
+        first = world.leader()
+        kill_leader(world)
+        another_leads(world, first)
         new = candidate(world, old)
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + 900
         while (state := seen.latest(new)) is None or state.phase is not end:
             assert time.monotonic() < deadline, f"it does not end: {state}"
             if state is None or state.phase in killed:
@@ -221,10 +275,10 @@ def test_the_operator_is_killed_in_every_phase_and_the_rollout_ends_as_it_should
             told = rolled_back(world, seen, new, "JudgedWorse")
             assert told.startswith(f"{NEW} rolled back: ")
         serving = new if end is Phase.PROMOTED else old
-        world.eventually("only what is to serve is there", partial(only, world, serving), 120)
+        world.eventually("only what is to serve is there", partial(only, world, serving, 2), 180)
         outcome = load.outcome(120)
     served(world, outcome)
-    world.then(f"the operator was killed in {', '.join(killed)}")
+    world.then(f"the operator was killed while the image was asked, and in {', '.join(killed)}")
     assert {Phase.LOADING, Phase.JUDGING, last} <= set(killed)
     assert seen.told(changed, ["InProgress", "Current" if end is Phase.PROMOTED else "Failed"]) == []
     phases = seen.phases(new)

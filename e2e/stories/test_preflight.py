@@ -1,11 +1,13 @@
 """A new revision's own image is asked before anything of it is started."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
-from e2e.stories.world import CPU_ARGS, World, simulator_repository
+from e2e.stories.rolling import generation, labelled, watching
+from e2e.stories.world import CPU_ARGS, REAL_CHANGE_SECONDS, World, simulator_repository
 from e2e.support.client import Object
 
 SELECTOR = "nightshift.dev/deployment=tiny"
@@ -26,18 +28,28 @@ def jobs(world: World) -> list[Object]:
     return world.client.list("jobs", world.namespace, f"{SELECTOR},app.kubernetes.io/component=preflight")
 
 
+def real(world: World, *arguments: str) -> Object:
+    """The tiny model on real vLLM."""
+    return labelled(world.deployment(engine={"args": [*CPU_ARGS, *arguments]}))
+
+
 @pytest.mark.engine("real vLLM 0.32.0")
 def test_a_removed_flag_is_stopped_before_anything_is_started(world: World) -> None:
+    """Failed client requests: 0."""
     world.given("one replica that serves on real vLLM")
-    world.apply(world.deployment())
+    world.apply(real(world))
     world.becomes_ready()
     assert jobs(world) == [], "nothing serves that a first revision could harm, so its image is not asked"
-    old = world.read()["status"]["revision"]
     pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
     stored = [item["metadata"]["name"] for item in revisions(world)]
-    with world.watching(lambda: world.asked() is not None) as answers, world.following_engine_pods() as history:
+    with (
+        watching(world) as seen,
+        world.watching(lambda: world.asked() is not None) as answers,
+        world.following_engine_pods() as history,
+    ):
         world.when(f"an argument is added that this vLLM has no more: {REMOVED}")
-        world.apply(world.deployment(engine={"args": [*CPU_ARGS, REMOVED]}))
+        world.apply(real(world, REMOVED))
+        changed = generation(world)
         told = world.eventually(
             "the status names the flag",
             partial(world.expect, "Ready", "False", "EngineArgsRejected"),
@@ -48,17 +60,43 @@ def test_a_removed_flag_is_stopped_before_anything_is_started(world: World) -> N
         world.expect("Stalled", "True", "EngineArgsRejected")
         world.expect("Reconciling", "False")
         world.expect("Available", "True")
-        world.then("no engine was started for it, and nothing of it is stored")
-        assert {pod["metadata"]["uid"] for seen in history() for pod in seen.values()} <= pods
-        assert [item["metadata"]["name"] for item in revisions(world)] == stored
         (job,) = jobs(world)
         (inside,) = job["spec"]["template"]["spec"]["containers"]
         assert inside["image"] == world.engine_pods()[0]["spec"]["containers"][0]["image"], "the candidate's own image"
         assert "limits" not in inside["resources"]
+        world.when("that is taken back")
+        world.apply(real(world))
+        world.becomes_ready(seconds=60)
+        world.eventually("its Job is gone", lambda: True if jobs(world) == [] else None, 60)
+        there = {pod["metadata"]["uid"] for found in history() for pod in found.values()}
+    world.then("no engine was started for it, and nothing of it is stored")
+    assert there <= pods
+    assert [item["metadata"]["name"] for item in revisions(world)] == stored
+    assert seen.told(changed, ["InProgress", "Failed", "InProgress", "Current"]) == []
+    answered(world, answers)
 
-        world.when("it is corrected")
-        world.apply(world.deployment(engine={"args": [*CPU_ARGS, "--max-num-batched-tokens=512"]}))
-        world.becomes_ready(seconds=PREFLIGHT_SECONDS + 300)
+
+def answered(world: World, answers: Sequence[tuple[float, bool]]) -> None:
+    """All of those who asked got their answers."""
+    failed = [at for at, came in answers if not came]
+    world.then(f"{len(answers)} requests were sent meanwhile, {len(failed)} failed")
+    assert answers
+    assert not failed
+
+
+@pytest.mark.long
+@pytest.mark.engine("real vLLM 0.32.0")
+def test_what_an_image_says_of_a_sound_change_is_kept_with_the_revision(world: World) -> None:
+    """Failed client requests: 0."""
+    world.given("one replica that serves on real vLLM")
+    world.apply(real(world))
+    world.becomes_ready()
+    old = world.read()["status"]["revision"]
+    with watching(world) as seen, world.watching(lambda: world.asked() is not None) as answers:
+        world.when("an argument is changed")
+        world.apply(real(world, "--max-num-batched-tokens=512"))
+        changed = generation(world)
+        world.becomes_ready(seconds=REAL_CHANGE_SECONDS)
     assert world.read()["status"]["revision"] != old
     told_by_image = revisions(world)[-1]["data"]["preflight"]["outcome"]
     world.tell("", str(told_by_image))
@@ -67,12 +105,11 @@ def test_a_removed_flag_is_stopped_before_anything_is_started(world: World) -> N
     assert results["arguments"] == "Passed"
     assert "Refused" not in results.values()
     world.eventually("its Job is gone", lambda: True if jobs(world) == [] else None, 60)
-    failed = [at for at, answered in answers if not answered]
-    world.then(f"{len(answers)} requests were sent meanwhile, {len(failed)} failed")
-    assert answers
-    assert not failed
+    assert seen.told(changed, ["InProgress", "Current"]) == []
+    answered(world, answers)
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_an_image_that_cannot_be_asked_holds_nothing_back(world: World) -> None:
     """The simulator holds no vLLM."""
@@ -90,6 +127,7 @@ def test_an_image_that_cannot_be_asked_holds_nothing_back(world: World) -> None:
     assert [item["result"] for item in outcome["checks"]] == ["Unknown"]
 
 
+@pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_a_pool_without_a_node_is_found_while_the_old_one_serves(world: World) -> None:
     world.given("a simulated replica")

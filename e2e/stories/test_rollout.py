@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.stories.world import CPU_ARGS, World, is_ready, revision_of, simulator_repository
+from e2e.stories.world import CPU_ARGS, REAL_CHANGE_SECONDS, World, is_ready, revision_of, simulator_repository
 from e2e.support.client import Object
 from e2e.support.kstatus import verdict
 from e2e.support.lane import ROOT
@@ -37,7 +37,7 @@ def test_a_changed_argument_rolls_without_a_gap(world: World) -> None:
     with world.following_engine_pods() as history, world.watching(look) as seen:
         world.when("an argument is changed")
         world.apply(world.deployment(hardware=GPU, engine={"args": [*CPU_ARGS, "--max-num-batched-tokens=512"]}))
-        world.becomes_ready()
+        world.becomes_ready(seconds=REAL_CHANGE_SECONDS)
         finished = time.monotonic()
         new = world.read()["status"]["revision"]
         assert new != old

@@ -21,6 +21,11 @@ OWNED_KINDS = (
     "replicasets,pods,services,serviceaccounts,poddisruptionbudgets,networkpolicies,controllerrevisions,jobs,pvc"
 )
 REAL_START_SECONDS = 300.0
+REAL_CHANGE_SECONDS = 600.0
+"""For a new revision of real vLLM: its image is asked before it is started, and vLLM's imports take up to a minute."""
+UNJUDGED = {"strategy": "Readiness"}
+"""spec.rollout of stories that are about other things: a new revision takes over once it is ready. Compared with what
+serves it would need minutes of clients' requests first."""
 LEASE = "nightshift-operator"
 GATEWAY_PODS = "app.kubernetes.io/component=gateway"
 
@@ -70,7 +75,10 @@ class World:
         self.client.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def deployment(self, name: str = "tiny", **spec: Any) -> Object:
-        """An LLMDeployment with the tiny model on real vLLM; keyword arguments replace parts of its spec."""
+        """An LLMDeployment with the tiny model on real vLLM; keyword arguments replace parts of its spec.
+
+        What is said of its rollout is added to UNJUDGED.
+        """
         full: Object = {
             "model": {"uri": "hf://nightshift/tiny"},
             "engine": {"args": list(CPU_ARGS)},
@@ -81,7 +89,7 @@ class World:
             "apiVersion": "nightshift.dev/v1alpha1",
             "kind": "LLMDeployment",
             "metadata": {"name": name, "namespace": self.namespace},
-            "spec": full | spec,
+            "spec": full | spec | {"rollout": UNJUDGED | spec.get("rollout", {})},
         }
 
     def simulated(self, name: str = "tiny", version: str = "0.32.0", **spec: Any) -> Object:

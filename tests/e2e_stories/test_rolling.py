@@ -4,15 +4,35 @@ import random
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+import jsonschema
 import pytest
 
 from e2e.model import data
-from e2e.stories.rolling import SHAPE, VARIABLES, Seen, complaints, golden_lines, most_engines, readings, states
-from e2e.support.client import Events
+from e2e.stories import rolling, world
+from e2e.stories.bad_candidates import OTHERS, SLOWER
+from e2e.stories.rolling import (
+    LABEL,
+    NEW,
+    SHAPE,
+    STREAM_SHAPE,
+    STREAM_STEP,
+    VARIABLES,
+    Seen,
+    complaints,
+    golden_lines,
+    most_engines,
+    readings,
+    simulated,
+    states,
+)
+from e2e.stories.world import World
+from e2e.support.client import Client, Events
 from nightshift.api import names
+from nightshift.api.resource import parse
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.api.schema import custom_resource_definition
 from nightshift.core.analysis.evidence import Arm, Histogram
 from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.golden.parse import GoldenSet, parse_set
@@ -129,9 +149,50 @@ def test_the_golden_set_of_the_stories_can_be_read() -> None:
     assert len(found.questions) == len(pairs)
 
 
-FIRST_TOKEN = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5)
-INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15)
+@pytest.fixture
+def story(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A story without a cluster, which only writes manifests."""
+    for module in (rolling, world):
+        monkeypatch.setattr(module, "simulator_repository", lambda: "registry.example/vllm-sim")
+    return World(cast(Client, None), "story")
+
+
+def understood(manifest: dict[str, Any]) -> Any:
+    """The spec of a manifest that the API server lets in, as the operator reads it."""
+    schema = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    jsonschema.Draft4Validator(schema).validate(manifest)
+    assigned = {"uid": "d7a7a3b8-5d6e-4c7a-9d54-1f8f7a0d2b11", "generation": 1}
+    return parse({**manifest, "metadata": {**manifest["metadata"], **assigned}}).spec
+
+
+def test_stories_about_other_things_are_not_judged_whatever_else_they_say_of_rollouts(story: World) -> None:
+    plain, outage = story.deployment(), story.simulated(rollout={"allowOutage": True})
+    assert understood(plain).rollout.strategy == "Readiness"
+    assert (understood(outage).rollout.strategy, understood(outage).rollout.allow_outage) == ("Readiness", True)
+    plain["spec"]["rollout"]["placementTimeoutSeconds"] = 3
+    assert story.deployment()["spec"]["rollout"] == {"strategy": "Readiness"}, "one story's change is not another's"
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param({}, id="a sound one"),
+        pytest.param(SLOWER.engine, id="one of half the speed"),
+        *(pytest.param(bad.engine, id=what) for what, bad in OTHERS.items()),
+    ],
+)
+def test_stories_of_rollouts_are_judged_in_one_short_step(story: World, engine: dict[str, Any]) -> None:
+    manifest = simulated(story, NEW, replicas=2, **engine)
+    spec = understood(manifest)
+    assert (spec.rollout.strategy, spec.rollout.steps, spec.replicas) == ("Auto", (50,), 2)
+    assert spec.engine.version == NEW
+    assert manifest["metadata"]["labels"] == {LABEL: "tiny"}, "or no watch would tell of it"
+
+
+FIRST_TOKEN = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5)
+INTER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 """vLLM's bounds, as far as the stories' times reach."""
+STEP = float(VARIABLES["VLLM_SIM_STEP_SECONDS"])
 
 
 def counted(bounds: Sequence[float], times: Sequence[float]) -> Histogram:
@@ -141,15 +202,15 @@ def counted(bounds: Sequence[float], times: Sequence[float]) -> Histogram:
     return Histogram(tuple(bounds), tuple(counts))
 
 
-def answered(requests: int, slow: float, seed: int) -> Arm:
+def answered(requests: int, slow: float, seed: int, usual: float = STEP, tokens: int = SHAPE.tokens) -> Arm:
     """Requests as the stories' engines answer them: each waits for the step that runs, and then for its own."""
     draw, jitter = random.Random(seed), float(VARIABLES["VLLM_SIM_JITTER"])
 
     def step() -> float:
-        return slow * float(VARIABLES["VLLM_SIM_STEP_SECONDS"]) * (1 + jitter * draw.uniform(-1, 1))
+        return slow * usual * (1 + jitter * draw.uniform(-1, 1))
 
     first = [draw.random() * step() + step() for _ in range(requests)]
-    others = [step() for _ in range(requests * (SHAPE.tokens - 1))]
+    others = [step() for _ in range(requests * (tokens - 1))]
     return Arm(
         requests,
         0,
@@ -171,3 +232,11 @@ def test_a_minute_of_the_stories_requests_suffices_for_a_verdict(slow: float, ve
     in_a_window = round(20 * SHAPE.per_second / 2)
     found = judged(evidence(answered(in_a_window, 1.0, 1), answered(in_a_window, slow, 2), windows=3))
     assert found.verdict is verdict, found.says
+
+
+@pytest.mark.parametrize("drawn", range(1, 21, 2))
+def test_three_minutes_of_the_requests_beside_200_streams_suffice_to_pass(drawn: int) -> None:
+    requests, tokens = round(60 * STREAM_SHAPE.per_second / 2), STREAM_SHAPE.tokens
+    stable, new = (answered(requests, 1.0, each, STREAM_STEP, tokens) for each in (drawn, drawn + 1))
+    found = judged(evidence(stable, new, windows=3))
+    assert found.verdict is Verdict.PASS, found.says

@@ -4,7 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from nightshift.api.evaluation import EvaluationSpec
+from nightshift.api.rollout import RolloutOrder
+from nightshift.api.rollout_spec import RolloutSpec
+from nightshift.core.golden.parse import GoldenSet, parse_set
+from nightshift.core.judged.orders import read_order
 from tools.repository import ROOT, tracked
 
 PAGES = sorted(path for path in tracked() if path.suffix == ".md")
@@ -57,3 +63,35 @@ def test_every_dependency_has_its_reason(name: str) -> None:
 
 def test_a_dependency_without_a_reason_is_found() -> None:
     assert unnamed_packages("# comment\nkopf>=1\nleft-pad==1.0\ncoverage[toml]\n", "`kopf` `coverage`") == ["left-pad"]
+
+
+ROLLOUTS = (ROOT / "docs" / "rollouts.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Code of a language on the page of rollouts."""
+    return re.findall(rf"^```{language}\n(.*?)^```", ROLLOUTS, re.MULTILINE | re.DOTALL)
+
+
+def test_the_rollouts_on_their_page_are_what_a_spec_may_hold() -> None:
+    specs = [item["spec"] for text in blocks("yaml") for item in yaml.safe_load_all(text) if "spec" in item]
+    rollouts = [RolloutSpec.model_validate(spec["rollout"]) for spec in specs if "rollout" in spec]
+    assert RolloutSpec().model_copy(update={"strategy": "Readiness"}) in rollouts
+    assert RolloutSpec() in rollouts, "the page shows the defaults"
+
+
+def test_the_golden_set_on_the_page_of_rollouts_can_be_read() -> None:
+    objects = [item for text in blocks("yaml") for item in yaml.safe_load_all(text)]
+    (golden,) = [item for item in objects if item.get("kind") == "ConfigMap"]
+    (asked,) = [item["spec"]["evaluation"] for item in objects if "evaluation" in item.get("spec", {})]
+    reference = EvaluationSpec.model_validate(asked).golden_set_ref
+    assert reference.name == golden["metadata"]["name"]
+    found = parse_set(golden["data"][reference.key].encode())
+    assert isinstance(found, GoldenSet), found
+    assert len(found.questions) == 5
+
+
+def test_the_orders_on_the_page_of_rollouts_are_all_that_there_are() -> None:
+    written = re.findall(r'nightshift\.dev/order="([^"]+)"', ROLLOUTS)
+    orders = [read_order(text, None) for text in written]
+    assert [order.order for order in orders if order is not None] == list(RolloutOrder)

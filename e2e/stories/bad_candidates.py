@@ -1,0 +1,64 @@
+"""Candidates that are not to be promoted, each with the reason for which it is rolled back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from e2e.stories.bad_inputs import SMALL, printed
+
+HANGS = {"in the middle of a request": None, "with its first request": {"hang": True}}
+"""With its first one it has counted nothing yet, and says that nothing runs."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A candidate that is not to be promoted."""
+
+    engine: Mapping[str, Any]
+    """How it differs from a sound one, as `simulated` takes it."""
+    reason: str
+    says: str
+    """Words of its evidence."""
+    judged: bool = True
+    """Whether it comes so far that clients' requests reach it."""
+
+
+LIMITS = {"memory": "256Mi"}
+
+
+def faulty(**faults: Any) -> Mapping[str, Any]:
+    """A simulated engine with faults."""
+    return {"faults": faults}
+
+
+def prints(text: str) -> Mapping[str, Any]:
+    """An engine that ends with a recorded text of vLLM."""
+    return {"variables": {entry["name"]: entry["value"] for entry in printed(text)["env"]}}
+
+
+SLOWER = Bad(faulty(slow=2.0), "JudgedWorse", "(bound 1.3x)")
+OTHERS = {
+    "one in twenty requests fails": Bad(faulty(errors={"share": 0.05, "status": 500}), "JudgedWorse", "errors "),
+    "it crashes": Bad(faulty(crash={"exit_code": 1}), "EngineCrashed", "ended with code 1", judged=False),
+    "no memory is left for its KV cache": Bad(
+        faulty(oom="no-blocks"), "DoesNotFit", "No available memory", judged=False
+    ),
+    "it runs out of the accelerator's memory": Bad(
+        prints("torch-2.13.0-cuda-out-of-memory"), "OutOfGpuMemory", "22.06 GiB", judged=False
+    ),
+    "it runs out of the accelerator's memory while it serves": Bad(
+        faulty(oom="cuda", after={"requests": 20}), "OutOfGpuMemory", "ran out of accelerator memory"
+    ),
+    "it uses more memory than its pod may": Bad(
+        {"faults": {"oom": "killed"}, "podTemplate": {"resources": {**SMALL["resources"], "limits": LIMITS}}},
+        "OutOfMemory",
+        "used more memory than its limit",
+        judged=False,
+    ),
+    "it loads for longer than it may": Bad(
+        {"faults": {"stuck_loading": True}, "deadline": 60},
+        "EngineStartTooSlow",
+        "engine.startDeadlineSeconds",
+        judged=False,
+    ),
+}
