@@ -13,6 +13,7 @@ from e2e.model import data
 from e2e.stories import rolling, world
 from e2e.stories.bad_candidates import OTHERS, SLOWER
 from e2e.stories.rolling import (
+    EVALUATION,
     LABEL,
     NEW,
     SHAPE,
@@ -22,6 +23,7 @@ from e2e.stories.rolling import (
     Seen,
     complaints,
     golden_lines,
+    golden_set,
     most_engines,
     readings,
     simulated,
@@ -37,6 +39,7 @@ from nightshift.core.analysis.evidence import Arm, Histogram
 from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.golden.parse import GoldenSet, parse_set
 from tests.support.evidence import evidence, judged
+from vllm_sim.faults import parse as parse_faults
 
 UNDER_WAY = {"Ready": "False", "Reconciling": "True", "Stalled": "False", "Progressing": "True"}
 SERVES = {"Ready": "True", "Reconciling": "False", "Stalled": "False", "Progressing": "False"}
@@ -165,6 +168,13 @@ def understood(manifest: dict[str, Any]) -> Any:
     return parse({**manifest, "metadata": {**manifest["metadata"], **assigned}}).spec
 
 
+def test_stories_of_golden_sets_name_one_in_a_way_that_is_understood(story: World) -> None:
+    spec = understood(simulated(story, evaluation=EVALUATION))
+    questions = golden_set(story, data.capitals())
+    assert spec.evaluation.golden_set_ref.name == questions["metadata"]["name"]
+    assert spec.evaluation.golden_set_ref.key in questions["data"]
+
+
 def test_stories_about_other_things_are_not_judged_whatever_else_they_say_of_rollouts(story: World) -> None:
     plain, outage = story.deployment(), story.simulated(rollout={"allowOutage": True})
     assert understood(plain).rollout.strategy == "Readiness"
@@ -186,6 +196,8 @@ def test_stories_of_rollouts_are_judged_in_one_short_step(story: World, engine: 
     spec = understood(manifest)
     assert (spec.rollout.strategy, spec.rollout.steps, spec.replicas) == ("Auto", (50,), 2)
     assert spec.engine.version == NEW
+    variables = {entry.name: entry.value for entry in spec.engine.env}
+    assert parse_faults(variables.get("VLLM_SIM_FAULTS") or "{}") is not None, "the simulator knows these faults"
     assert manifest["metadata"]["labels"] == {LABEL: "tiny"}, "or no watch would tell of it"
 
 
