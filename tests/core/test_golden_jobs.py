@@ -11,12 +11,22 @@ import yaml
 from nightshift.api import names
 from nightshift.api.evaluation import GoldenSetRef
 from nightshift.api.fetch import TERMINATION_MESSAGE_LIMIT
-from nightshift.api.golden_run import GoldenFailed, GoldenReason, GoldenRun, parse_kept, to_line
+from nightshift.api.golden_run import GoldenFailed, GoldenKept, GoldenReason, GoldenRun, to_line
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.facts import Known, Unknown
 from nightshift.core.golden.builtin import builtin_set
-from nightshift.core.golden.jobs import Asking, Pairing, ask, golden_complete, golden_of, job_name, over
+from nightshift.core.golden.jobs import (
+    Asking,
+    Pairing,
+    ask,
+    golden_complete,
+    golden_of,
+    job_name,
+    over,
+    rounds_begun,
+)
 from nightshift.core.golden.outcome import MOST_RUNS, Due, packed
+from nightshift.core.marks import read_marks
 from nightshift.core.observed import JobFacts, Observed, PodFacts
 from nightshift.core.revisions import Revision
 from tests.core.test_manifests_golden import GOLDEN, PlainDumper
@@ -82,11 +92,10 @@ def asked(
     return ask(OWNER, pairing, observed, config(), now, **more)
 
 
-def noted(note: str | None) -> Revision:
-    """The candidate with what is kept of it."""
+def noted(note: GoldenKept | None) -> Revision:
+    """The candidate with what was written of it and read again."""
     assert note is not None
-    metadata = {**CANDIDATE.manifest["metadata"], "annotations": {names.ANNOTATION_GOLDEN: note}}
-    return replace(CANDIDATE, manifest={**CANDIDATE.manifest, "metadata": metadata})
+    return replace(CANDIDATE, marks=read_marks(replace(CANDIDATE.marks, golden=note).annotations()))
 
 
 def deleted(asking: Asking) -> list[str]:
@@ -156,6 +165,20 @@ def test_a_further_round_asks_another_replica() -> None:
     assert "10.0.0.2:8000" in arguments, "the other replica of the stable revision"
 
 
+def test_a_round_counts_as_begun_while_its_job_is_there_and_once_it_told() -> None:
+    def begun(candidate: Revision, *jobs: str) -> int:
+        return rounds_begun("bot", Pairing(candidate, STABLE, MAP), seen(*jobs))
+
+    once = noted(asked(seen(name_of(), told=to_line(run()), succeeded=True)).note)
+    assert (begun(CANDIDATE), begun(CANDIDATE, name_of()), begun(once), begun(once, name_of())) == (1, 1, 1, 1)
+    assert begun(once, name_of(number=1)) == 2
+    told = seen(name_of(number=1), told=to_line(run()), succeeded=True)
+    twice = noted(asked(told, once, rounds=2).note)
+    assert begun(twice) == 2
+    half = noted(asked(seen(name_of(), told=to_line(run(of=4)), succeeded=True)).note)
+    assert begun(half) == 1
+
+
 def test_until_something_is_told_nothing_is_known() -> None:
     assert golden_of(Pairing(CANDIDATE, STABLE, MAP)) == Unknown("No golden question was asked of both revisions yet.")
     assert not golden_complete(Pairing(CANDIDATE, STABLE, MAP))
@@ -175,8 +198,9 @@ def test_what_was_kept_says_nothing_of_other_comparisons(stable: Revision, refer
 
 
 def test_an_annotation_that_cannot_be_read_counts_as_not_there() -> None:
-    assert isinstance(golden_of(Pairing(noted("{"), STABLE, MAP)), Unknown)
-    assert asked(seen(), noted("{")).plan.apply != ()
+    candidate = replace(CANDIDATE, marks=read_marks({names.ANNOTATION_GOLDEN: "{"}))
+    assert isinstance(golden_of(Pairing(candidate, STABLE, MAP)), Unknown)
+    assert asked(seen(), candidate).plan.apply != ()
 
 
 def test_a_job_under_way_is_waited_for() -> None:
@@ -236,9 +260,8 @@ def test_a_set_that_became_shorter_is_asked_anew() -> None:
     candidate = noted(asked(seen(name_of(), told=to_line(run(of=4)), succeeded=True)).note)
     shorter = FAILED.model_copy(update={"reason": GoldenReason.GOLDEN_SET_CHANGED})
     found = asked(seen(name_of(start=2), told=to_line(shorter), failed=True), candidate)
-    kept = parse_kept(found.note)
-    assert kept is not None
-    assert kept.runs == ()
+    assert found.note is not None
+    assert found.note.runs == ()
     (apply,) = asked(seen(name_of(start=2)), noted(found.note)).plan.apply
     assert apply.manifest["metadata"]["name"] == name_of()
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from nightshift.api.adapters import MAX_ADAPTERS, AdapterSpec
 from nightshift.api.base import ATOMIC, KubernetesObject, Model, list_map, rules
+from nightshift.api.evaluation import EvaluationSpec
 from nightshift.api.overlay import PodTemplate
 from nightshift.api.rollout_spec import RolloutSpec as RolloutSpec
 from nightshift.api.scaling import SPEC_RULES, ScalingSpec
@@ -349,6 +350,11 @@ class Spec(Model):
     scaling: ScalingSpec = Field(default=ScalingSpec(), description="Who decides the number of replicas.")
     rollout: RolloutSpec = Field(
         default=RolloutSpec(), description="How a new revision takes the place of the one that serves."
+    )
+    evaluation: EvaluationSpec | None = Field(
+        default=None,
+        description="What a new revision is asked while it is compared with the one that serves; default: a few "
+        "neutral questions, which tell times and likeness and nothing of right and wrong. No restart.",
     )
     traffic: TrafficSpec = Field(default=TrafficSpec(), description="How requests reach the engines.")
     revision_history_limit: int = Field(

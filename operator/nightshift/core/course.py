@@ -62,7 +62,7 @@ def created(
     state = opened(deployment, revision, observed, now)
     if state is None:
         return Course(revision, (*given_up.apply, stored(revision)), given_up.announcements)
-    going = rolling(deployment, revision, state, observed, GOING_ON, now, cleared=cleared)
+    going = rolling(deployment, revision, state, observed, config, GOING_ON, now, cleared=cleared)
     manifest = {**revision.manifest, "metadata": {**revision.manifest["metadata"], "annotations": {}}}
     begun = replace(revision, marks=going.marks, manifest=manifest)
     manifest["metadata"]["annotations"] = going.marks.annotations()
@@ -81,7 +81,7 @@ def left_over(deployment: LLMDeployment, observed: Observed, config: OperatorCon
         return None
     if observed.replica_set(last.hash) is None:
         return None
-    going = rolling(deployment, last, state, observed, GOING_ON, now, cleared=True, superseded=True)
+    going = rolling(deployment, last, state, observed, config, GOING_ON, now, cleared=True, superseded=True)
     if going.marks == last.marks:
         return Course(last, rolling=going)
     current = replace(last, marks=going.marks)
@@ -143,7 +143,7 @@ def noted(
             announced += [note.event] if note.event else []
     state = opened(deployment, current, observed, now) if compared else None
     if state is not None:
-        return _rolled(deployment, current, number, reasons, announced, state, observed, room, now, cleared)
+        return _rolled(deployment, current, number, reasons, announced, state, observed, config, room, now, cleared)
     steps = [
         lambda item: _proven(deployment, item, observed, now),
         lambda item: _judged(deployment, item, observed, now),
@@ -167,7 +167,7 @@ def noted(
 def _room(deployment: LLMDeployment, candidate: Revision, observed: Observed, now: datetime) -> Placing:
     """How the candidate gets on, or, where it does not look for room, the revision that has to be whole before it."""
     own = placing(deployment, candidate, observed, now)
-    if own is not GOING_ON:
+    if own is not GOING_ON or not deployment.spec.replicas:
         return own
     stable = stable_revision(candidate, candidate.marks.rollout, observed)
     if stable is None:
@@ -184,12 +184,13 @@ def _rolled(
     announced: list[EventNote],
     state: RolloutState,
     observed: Observed,
+    config: OperatorConfig,
     room: Placing,
     now: datetime,
     cleared: bool,
 ) -> Course:
     """The course of a candidate whose rollout is judged."""
-    going = rolling(deployment, current, state, observed, room, now, cleared=cleared)
+    going = rolling(deployment, current, state, observed, config, room, now, cleared=cleared)
     given_up = _given_up(deployment, current, observed, now)
     events = [*given_up.announcements, *announced, *going.conduct.step.events]
     marks = going.marks
@@ -197,6 +198,8 @@ def _rolled(
         reasons.append(f"The rollout of revision {current.hash} is in phase {going.state.phase.value}.")
     elif marks.comparison != current.marks.comparison:
         reasons.append(f"Noting what was counted of revision {current.hash} and of the one that serves.")
+    elif marks.golden != current.marks.golden:
+        reasons.append(f"Noting what golden questions told of revision {current.hash} and of the one that serves.")
     ordered = _ordered(replace(current, marks=replace(marks, verdict=None)), room, now)
     if ordered is not None and going.state.phase is not Phase.PROMOTED:
         marks = replace(marks, ordered=ordered.marks.ordered)
@@ -212,7 +215,7 @@ def _rolled(
 
 def _fresh(marks: Marks, now: datetime) -> Marks:
     """A try that begins now: an earlier verdict and an earlier order do not count."""
-    return replace(marks, started=now, ordered=None, verdict=None, rollout=None, comparison=None)
+    return replace(marks, started=now, ordered=None, verdict=None, rollout=None, comparison=None, golden=None)
 
 
 def _pinned(revision: Revision, observed: Observed) -> _Note | None:

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from nightshift.api import names
 from nightshift.api.comparison import Comparison
+from nightshift.api.golden_run import GoldenKept, parse_kept
 from nightshift.api.revision import FailedTry
 from nightshift.api.rollout import RolloutState
+from nightshift.core.canonical import canonical_json
 from nightshift.core.times import moment, written
 
 
@@ -35,6 +37,7 @@ MARKS = frozenset(
         names.ANNOTATION_VERDICT,
         names.ANNOTATION_ROLLOUT,
         names.ANNOTATION_COMPARISON,
+        names.ANNOTATION_GOLDEN,
     }
 )
 """The annotations that marks are written to."""
@@ -68,6 +71,8 @@ class Marks:
     """Where its judged rollout stands, or how it ended."""
     comparison: Comparison | None = None
     """Where the counters stood by which it is compared, and what closed windows came to."""
+    golden: GoldenKept | None = None
+    """What golden Jobs told of it and of the revision beside it."""
 
     @property
     def under_way(self) -> bool:
@@ -91,6 +96,7 @@ class Marks:
             if self.rollout
             else None,
             names.ANNOTATION_COMPARISON: self.comparison.text() if self.comparison else None,
+            names.ANNOTATION_GOLDEN: canonical_json(self.golden.to_json()) if self.golden else None,
         }
         return {key: value for key, value in noted.items() if value}
 
@@ -108,6 +114,7 @@ def read_marks(annotations: Mapping[str, str]) -> Marks:
         verdict=_verdict(annotations.get(names.ANNOTATION_VERDICT)),
         rollout=_rollout(annotations.get(names.ANNOTATION_ROLLOUT)),
         comparison=_comparison(annotations.get(names.ANNOTATION_COMPARISON)),
+        golden=parse_kept(annotations.get(names.ANNOTATION_GOLDEN)),
     )
 
 

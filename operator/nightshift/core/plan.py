@@ -10,11 +10,13 @@ from nightshift.core.adapters import with_adapters
 from nightshift.core.adoption import adopted_revisions
 from nightshift.core.autoscale.scaling import scale, with_scaling
 from nightshift.core.cache_claim import claim_changes, enlargement
+from nightshift.core.cause import Cause
 from nightshift.core.changed import template_dated
-from nightshift.core.course import created, left_over, noted
+from nightshift.core.course import Course, created, left_over, noted
 from nightshift.core.download import Supply, missing_beside, supply
 from nightshift.core.exchange import told_while_paused
 from nightshift.core.fetch_jobs import superseded
+from nightshift.core.golden.jobs import over
 from nightshift.core.hung import with_engines
 from nightshift.core.objects import changes
 from nightshift.core.observed import Observed
@@ -60,13 +62,15 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
         kept = (*left.apply, *going.apply) if left and going else _kept(deployment, observed, now)
         return Plan(
             apply=(*access, *claim, *target.apply, *kept, *larger),
-            delete=(*target.delete, *(going.delete if going else ()), *unwanted),
+            delete=(*target.delete, *(going.delete if going else ()), *unwanted, *over(observed).delete),
             requests=target.requests,
             requeue_after=sooner(target.requeue_after, going.requeue_after if going else None),
             notes=(target.note,) if target.note else (),
             blocker=target.blocker,
             counts=going.counts if going else {},
             shares=going.shares if going else None,
+            contender=going.contender if going else None,
+            compares=going.compares if going else False,
             announcements=left.announcements if left else (),
         )
     supplied = supply(deployment, target.revision, observed, config, now)
@@ -76,13 +80,14 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
     revision = course.revision
     if revision.marks.verdict is not None:
         supplied = Supply(there=True)
+    asked = _questions(course, observed)
     before = (*access, *claim_changes(deployment, observed, supplied.commits), *course.apply)
     fetching, unwanted = supplied.plan, () if isinstance(target, New) else superseded(observed, None)
     if not supplied.there and observed.replica_set(revision.hash) is None:
         return replace(
             fetching,
             apply=(*before, *fetching.apply, *_kept(deployment, observed, now), *larger),
-            delete=(*fetching.delete, *unwanted),
+            delete=(*fetching.delete, *unwanted, *asked.delete),
             target=revision,
             announcements=course.announcements,
             **told_of(course),
@@ -90,13 +95,23 @@ def _decided(deployment: LLMDeployment, observed: Observed, config: OperatorConf
     served = serve(deployment, course, observed, now)
     return replace(
         served,
-        apply=(*before, *fetching.apply, *served.apply, *larger),
-        delete=(*served.delete, *fetching.delete, *unwanted),
+        apply=(*before, *fetching.apply, *served.apply, *larger, *asked.apply),
+        delete=(*served.delete, *fetching.delete, *unwanted, *asked.delete),
         requests=(*served.requests, *fetching.requests),
         requeue_after=sooner(served.requeue_after, fetching.requeue_after),
         notes=(*served.notes, *fetching.notes),
-        blocker=served.blocker or missing_beside(supplied, revision, deployment),
+        blocker=_for_a_person(asked) or served.blocker or missing_beside(supplied, revision, deployment),
     )
+
+
+def _questions(course: Course, observed: Observed) -> Plan:
+    """What is done so that golden questions are asked, or once no rollout needs them."""
+    return course.rolling.questions if course.rolling is not None else over(observed)
+
+
+def _for_a_person(asked: Plan) -> Cause | None:
+    """Why golden questions cannot be asked until a person does something; what may pass by itself is tried again."""
+    return asked.blocker if asked.blocker is not None and asked.blocker.definite else None
 
 
 def _paused(deployment: LLMDeployment, observed: Observed, config: OperatorConfig, now: datetime) -> Plan:

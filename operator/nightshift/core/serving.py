@@ -12,7 +12,7 @@ from nightshift.core.causes import Cause, revision_cause
 from nightshift.core.changed import template_dated
 from nightshift.core.course import Course
 from nightshift.core.exchange import exchange
-from nightshift.core.judged.comparing import is_comparing
+from nightshift.core.judged.comparing import is_watched
 from nightshift.core.judged.phases import ENDED, TRYING
 from nightshift.core.judged.pools import Contender
 from nightshift.core.judged.rolling import BACKING, QUIET_SECONDS
@@ -96,9 +96,9 @@ def told_of(course: Course) -> Told:
     ended = rolling.state.phase in ENDED
     return Told(
         shares=dict(rolling.conduct.shares) or {_leader(course, rolling.stable).hash: 100},
-        rollout=None if ended else where(rolling.state, rolling.names),
+        rollout=None if ended else where(rolling.state, rolling.names, rolling.seen),
         contender=rolling.contender,
-        compares=is_comparing(rolling.state),
+        compares=is_watched(rolling.state),
     )
 
 

@@ -8,16 +8,23 @@ import pytest
 
 from nightshift.api.demand import GatewayDemand, RevisionResults, RouteDemand
 from nightshift.api.evaluation import GoldenSetRef
+from nightshift.api.golden_run import GoldenRun
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.autoscale.demand import GatewaySight
+from nightshift.core.engine_metrics import EngineDetails
+from nightshift.core.engine_sight import looked
 from nightshift.core.facts import Fact, Known, Unknown
-from nightshift.core.judged.comparing import Compared, compare, is_comparing
+from nightshift.core.golden.jobs import kept_of
+from nightshift.core.golden.outcome import packed, with_run
+from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, is_watched, pairing_of
 from nightshift.core.judged.steps import NO_EVIDENCE
 from nightshift.core.marks import read_marks
-from nightshift.core.observed import Observed
+from nightshift.core.observed import Observed, engine_start
 from nightshift.core.revisions import Revision
-from tests.support.builders import NOW, model_spec, revision
+from tests.support.builders import NOW, container, model_spec, pod, revision
+from tests.support.fake_engines import metrics
 
 STABLE = revision(number=1)
 CANDIDATE = revision(model_spec(engine={"version": "0.33.0"}), number=2)
@@ -42,6 +49,16 @@ def seen(stable: int, candidate: int, failed: int = 0, at: float = 0) -> Observe
     return Observed(gateway=GatewaySight({"gw": Known(told, later(at))}))
 
 
+READY = pod(
+    CANDIDATE.hash,
+    ready=True,
+    ip="10.0.0.3",
+    phase="Running",
+    owner="uid-of-set",
+    containers=(container(ready=True, running_since="2026-03-01T11:00:00Z"),),
+)
+OWNED = {("ReplicaSet", "bot-set"): {"metadata": {"uid": "uid-of-set"}}}
+SIGHT = looked(None, f"{engine_start(READY)}", Known(metrics(details=EngineDetails()), NOW))
 SILENT = Observed(gateway=GatewaySight({"gw": Unknown("it was silent.")}))
 
 
@@ -128,8 +145,89 @@ def test_few_requests_decide_nothing(requests: int) -> None:
 
 
 def test_a_golden_set_that_was_not_asked_holds_a_pass_back() -> None:
-    found = look(begun(), seen(2000, 1000, at=30), 30, reference=GoldenSetRef(name="golden"))
+    golden = Asked(GoldenSetRef(name="golden"))
+    found = look(begun(), seen(2000, 1000, at=30), 30, asked=golden)
     assert judgement(found.judgement).verdict is Verdict.ERROR
+    found = look(begun(), seen(2000, 1000, at=30), 30, asked=replace(golden, under_way=True))
+    assert judgement(found.judgement).verdict is Verdict.INCONCLUSIVE
+
+
+SAME = {
+    "stable_first_token": 0.2,
+    "candidate_first_token": 0.2,
+    "stable_inter_token": 0.02,
+    "candidate_inter_token": 0.02,
+    "logprob_distance": 0.01,
+    "stable_noise": 0.01,
+}
+
+
+def told(candidate: Revision, rounds: int = 1, reference: GoldenSetRef | None = None, **changes: Any) -> Revision:
+    """The candidate, of which so many rounds of 150 golden questions were told."""
+    pairing = pairing_of(candidate, STABLE, reference)
+    kept = kept_of(pairing)
+    for number in range(rounds):
+        pairs = [GoldenPair(f"q{place}", **(SAME | changes)) for place in range(150)]
+        run = GoldenRun(digest="abcd", of=150, start=0, count=150, asked=150, at=NOW, pairs=packed(pairs))
+        kept = with_run(kept, number, run)
+    return replace(candidate, marks=replace(candidate.marks, golden=kept))
+
+
+IDLE = Asked(idle=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        pytest.param({}, Verdict.PASS, id="alike"),
+        pytest.param({"candidate_failed": True}, Verdict.FAIL, id="every answer failed"),
+        pytest.param({"candidate_first_token": 0.4}, Verdict.FAIL, id="twice as slow to the first token"),
+        pytest.param({"candidate_inter_token": 0.04}, Verdict.FAIL, id="twice as slow between tokens"),
+        pytest.param({"logprob_distance": 3.0}, Verdict.FAIL, id="another model"),
+    ],
+)
+def test_while_the_deployment_is_idle_golden_questions_alone_judge(changes: dict[str, Any], verdict: Verdict) -> None:
+    engines = replace(SILENT, pods=(READY,), live=OWNED, engines={READY.name: SIGHT})
+    found = look(told(CANDIDATE, **changes), engines, 30, asked=IDLE)
+    assert judgement(found.judgement).verdict is verdict
+    assert found.noted is None, "nothing was counted"
+    assert found.seen is not None
+    assert (found.seen.pairs, found.seen.readable) == (150, True)
+
+
+def test_while_the_deployment_is_idle_the_questions_are_asked_again_until_they_suffice() -> None:
+    engines = replace(SILENT, pods=(READY,), live=OWNED, engines={READY.name: SIGHT})
+    few = look(CANDIDATE, engines, 30, asked=IDLE)
+    assert judgement(few.judgement).verdict is Verdict.INCONCLUSIVE
+    assert few.short
+    assert not look(told(CANDIDATE), engines, 30, asked=IDLE).short
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds", "short"),
+    [
+        pytest.param(6, 30, False, id="before a minute nobody knows how often clients ask"),
+        pytest.param(6, 70, True, id="a request in ten seconds is too little"),
+        pytest.param(140, 70, False, id="two in a second are enough within a step"),
+    ],
+)
+def test_questions_are_asked_again_where_clients_ask_too_little(requests: int, seconds: float, short: bool) -> None:
+    found = look(begun(), seen(1000 + requests, requests, at=seconds), seconds)
+    assert found.short is short
+
+
+def test_what_is_told_changes_when_a_window_is_closed_and_not_before() -> None:
+    candidate = noted(look(begun(), seen(1100, 5, at=60), 60))
+    told_now = [look(candidate, seen(1100 + more, 5 + more, at=60 + more), 60 + more).seen for more in (0, 20, 50)]
+    assert told_now[0] is not None
+    assert told_now[0].requests == 5
+    assert told_now[0] == told_now[1] == told_now[2]
+    after = look(candidate, seen(1200, 105, at=121), 121).seen
+    assert after is not None
+    assert after.requests == 105
+    blind = look(candidate, SILENT, 90).seen
+    assert blind is not None
+    assert not blind.readable
 
 
 def test_after_a_pause_counting_begins_anew_and_what_was_seen_before_is_kept() -> None:
@@ -152,13 +250,16 @@ def test_a_further_try_and_another_stable_revision_begin_with_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "compares"),
+    ("where", "compares", "watched"),
     [
-        pytest.param(state(), True, id="judging"),
-        pytest.param(state(phase=Phase.PAUSED, reason=NO_EVIDENCE), True, id="a pause that waits for evidence"),
-        pytest.param(state(phase=Phase.PAUSED, reason="Ordered"), False, id="a pause that a person asked for"),
-        pytest.param(state(phase=Phase.LOADING), False, id="before the first replica is ready"),
+        pytest.param(state(), True, True, id="judging"),
+        pytest.param(state(phase=Phase.PAUSED, reason=NO_EVIDENCE), True, True, id="a pause that waits for evidence"),
+        pytest.param(state(phase=Phase.PAUSED, reason="Ordered"), False, False, id="a pause that a person asked for"),
+        pytest.param(state(phase=Phase.LOADING), False, True, id="before the first replica is ready"),
+        pytest.param(state(phase=Phase.PLACING), False, False, id="before it has a place"),
     ],
 )
-def test_revisions_are_compared_only_while_both_get_requests(where: RolloutState, compares: bool) -> None:
-    assert is_comparing(where) is compares
+def test_revisions_are_compared_while_both_get_requests_and_watched_a_little_longer(
+    where: RolloutState, compares: bool, watched: bool
+) -> None:
+    assert (is_comparing(where), is_watched(where)) == (compares, watched)

@@ -109,7 +109,9 @@ def test_a_candidate_has_as_many_replicas_as_its_share_needs(wanted: int, percen
             PROMOTING, fleet(2, (1, 1), (2, 2)), {"c": 2, "s": 1}, id="promoted: each that is ready replaces one"
         ),
         pytest.param(LOADING, fleet(0, (0, 0), (0, 0)), {"c": 1, "s": 0}, id="idle: one is started"),
-        pytest.param(PROMOTING, fleet(0, (1, 1), (0, 0)), {"c": 0, "s": 0}, id="and goes again"),
+        pytest.param(JUDGING, fleet(0, (1, 1), (0, 0)), {"c": 1, "s": 1}, id="and then one to compare it with"),
+        pytest.param(PROMOTING, fleet(0, (1, 1), (1, 1)), {"c": 0, "s": 0}, id="and both go again"),
+        pytest.param(WORSE, fleet(0, (1, 1), (1, 1)), {"c": 1, "s": 0}, id="idle: a failed one is drained, and goes"),
         pytest.param(
             LOADING,
             fleet(4, (0, 0), (3, 3), others=(LEFT,)),

@@ -132,7 +132,7 @@ def paused_one_beside_another() -> Tale:
 
 
 def at_zero() -> Tale:
-    tale = Tale(gpus=1)
+    tale = Tale(gpus=2)
     bot = tale.world.serving("bot", 0)
     tale.world.change(bot, Fate.GOOD)
     tale.pass_minutes(30)

@@ -53,7 +53,7 @@ class Watch:
         floor = min(serving, it.wanted - missing(it))
         if what.endswith("replicas"):  # other writes take none away; they may say that one is not good
             assert self.serving(it) >= floor, f"{self.serving(it)} good replicas are left of {serving}\n{story}"
-        allowed = it.wanted if missing(it) else it.wanted + 1
+        allowed = it.wanted if missing(it) else max(2, it.wanted + 1)
         assert self.asked(it) <= max(allowed, asked), f"{self.asked(it)} replicas of {allowed} are asked for\n{story}"
         if what.startswith("route"):
             self.hold_route(it, story)

@@ -25,7 +25,7 @@ from nightshift.core.causes import revision_cause
 from nightshift.core.observed import Observed
 from nightshift.core.placing import shortage
 from nightshift.core.planning import EventNote, Plan, Scaling, WatchDemand, sooner
-from nightshift.core.revisions import newest
+from nightshift.core.revisions import Revision, newest
 from nightshift.core.times import moment
 
 _UNSEEN = Demand(Load(0, None, "Requests: not read yet", "Gateway and engines were not asked yet."))
@@ -132,13 +132,19 @@ def _fleet(deployment: LLMDeployment, replicas: int, observed: Observed) -> Flee
     short = shortage(observed, revision.hash) if revision is not None else None
     return Fleet(
         replicas=replicas,
-        proven=revision is not None and (revision.marks.verdict is not None or not revision.marks.under_way),
+        proven=revision is not None and (revision.marks.verdict is not None or not _has_to_serve(revision)),
         ready=len(ready),
         created=max(created, default=None),
         first_ready=min((pod.advanced for pod in ready if pod.advanced is not None), default=None),
         short=short[0] if short is not None else None,
         patience=float(deployment.spec.rollout.deadline_seconds) if cause is None else 0.0,
     )
+
+
+def _has_to_serve(revision: Revision) -> bool:
+    """Whether a revision has yet to show that it serves in full; one that is judged shows it to golden questions."""
+    state = revision.marks.rollout
+    return revision.marks.under_way and (state is None or not state.stable)
 
 
 def _start_failure(observed: Observed, decided: Decision) -> Cause | None:

@@ -12,7 +12,6 @@ from nightshift.api import names
 from nightshift.api.config import OperatorConfig
 from nightshift.api.evaluation import GoldenSetRef
 from nightshift.api.golden_run import GoldenFailed, GoldenKept, GoldenOutcome, GoldenReason, GoldenRun, parse_golden
-from nightshift.api.golden_run import parse_kept as read_kept
 from nightshift.api.resource import LLMDeployment
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.canonical import canonical_json, short_hash
@@ -53,8 +52,8 @@ class Asking:
     """What is done so that golden questions are asked."""
 
     plan: Plan = field(default_factory=Plan)
-    note: str | None = None
-    """What is to be written into the annotation `nightshift.dev/golden` of the candidate; None leaves it as it is."""
+    note: GoldenKept | None = None
+    """What is to be noted on the candidate (`Marks.golden`) before anything follows; None leaves it as it is."""
     done: bool = False
     """Nothing is left to ask."""
 
@@ -88,9 +87,8 @@ def kept_of(pairing: Pairing) -> GoldenKept:
 
     Tries are told apart by what was written down. The clocks of the pods that ask are not compared with the operator's.
     """
-    annotations = pairing.candidate.manifest["metadata"].get("annotations") or {}
     empty = GoldenKept(stable=pairing.stable.hash, source=pairing.source, begun=written(pairing.since))
-    found = read_kept(annotations.get(names.ANNOTATION_GOLDEN))
+    found = pairing.candidate.marks.golden
     same = found is not None and found.model_copy(update={"runs": ()}) == empty
     return found if found is not None and same else empty
 
@@ -141,11 +139,10 @@ def ask(
         return Asking(Plan(apply=(Apply(manifest, reason, create=True),), delete=others, notes=(reason,)))
     outcome = _outcome(observed, name)
     if isinstance(outcome, GoldenRun) and outcome.start == wanted.start:
-        text = canonical_json(with_run(kept, wanted.round, outcome).to_json())
-        return Asking(Plan(delete=others, requeue_after=1.0), note=text)
+        return Asking(Plan(delete=others, requeue_after=1.0), note=with_run(kept, wanted.round, outcome))
     if isinstance(outcome, GoldenFailed) and outcome.reason is GoldenReason.GOLDEN_SET_CHANGED and kept.runs:
-        text = canonical_json(kept.model_copy(update={"runs": ()}).to_json())
-        return Asking(Plan(delete=others, requeue_after=1.0, notes=(outcome.message,)), note=text)
+        emptied = kept.model_copy(update={"runs": ()})
+        return Asking(Plan(delete=others, requeue_after=1.0, notes=(outcome.message,)), note=emptied)
     if isinstance(outcome, GoldenFailed) or job.failed or job.succeeded:
         cause = _cause(outcome, observed, name)
         again = retry_job(observed, name, job.finished_at, now)
@@ -153,6 +150,17 @@ def ask(
     note = f"Job {name} asks golden questions of both revisions."
     waiting = job_cause(observed, name)
     return Asking(Plan(delete=others, requeue_after=POLL_SECONDS, notes=(note,), blocker=waiting))
+
+
+def rounds_begun(deployment: str, pairing: Pairing, observed: Observed) -> int:
+    """How often the whole set was begun to be asked, 1 at least: a round that a Job has begun is brought to its end."""
+    kept = kept_of(pairing)
+    begun = 1 + max((item.round for item in kept.runs), default=0)
+    following = due(kept, begun + 1)
+    if following is None or following.round < begun:
+        return begun
+    name = job_name(deployment, pairing, following)
+    return begun + any(job.name == name for job in observed.jobs)
 
 
 def over(observed: Observed) -> Plan:

@@ -10,15 +10,19 @@ from datetime import datetime
 from nightshift.api.comparison import Comparison
 from nightshift.api.evaluation import GoldenSetRef
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.api.tally import Tally
 from nightshift.core.analysis.counted import counters
-from nightshift.core.analysis.evidence import Evidence
-from nightshift.core.analysis.judge import judge
+from nightshift.core.analysis.evidence import Arm, Evidence
+from nightshift.core.analysis.judge import basis, judge
+from nightshift.core.analysis.power import needs
 from nightshift.core.analysis.rules import DEFAULT_RULES
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
-from nightshift.core.golden.jobs import Pairing, golden_complete, golden_of
+from nightshift.core.golden.jobs import Pairing, golden_complete, golden_of, kept_of
+from nightshift.core.golden.outcome import synthetic
 from nightshift.core.judged.steps import holds
+from nightshift.core.judged.telling import Seen
 from nightshift.core.observed import Observed
 from nightshift.core.revisions import Revision
 
@@ -26,6 +30,24 @@ WINDOW_SECONDS = 60.0
 """Of a window: short, so that a busy hour is not compared with a quiet one, and as long as engines need to be read."""
 
 NOT_ASKED = "the golden set was not put to both revisions in full yet"
+
+_RATE_SECONDS = 30.0
+"""A window shows how often clients ask once it is so long."""
+_NOTHING = Arm(requests=0, failed=0, stalled=False)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of both revisions besides the requests of clients, and for how long."""
+
+    reference: GoldenSetRef | None = None
+    """The user's golden set; None: there is none, and the built-in questions tell times and likeness."""
+    under_way: bool = False
+    """Whether answers are on their way: none yet is no failure to read them."""
+    idle: bool = False
+    """Whether no client's request is to be expected: golden questions alone judge."""
+    step_seconds: float = 300.0
+    """Clients' requests are waited for so long before golden questions are asked again instead."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +61,23 @@ class Compared:
     """The same with the present window closed, where the weights change now."""
     due: float
     """Seconds until the present window ends."""
+    short: bool = False
+    """Whether clients ask too little for a verdict within a step, so that golden questions have to be asked again."""
+    seen: Seen | None = None
+    """What the status tells of it; None: nothing was compared yet."""
 
 
 def is_comparing(state: RolloutState) -> bool:
     """Whether two revisions get requests to be compared by: while judging, and in a pause that leaves them as it is."""
     return state.phase is Phase.JUDGING or holds(state)
+
+
+def is_watched(state: RolloutState) -> bool:
+    """Whether gateway pods and engines are asked for what a comparison needs.
+
+    They are before it begins: the first window cannot begin until all of them have answered.
+    """
+    return state.phase is Phase.LOADING or is_comparing(state)
 
 
 def pairing_of(target: Revision, stable: Revision, reference: GoldenSetRef | None) -> Pairing:
@@ -60,7 +94,7 @@ def compare(
     now: datetime,
     *,
     stable_name: str,
-    reference: GoldenSetRef | None = None,
+    asked: Asked = Asked(),
 ) -> Compared:
     """What the comparison comes to, and what is to be noted of it.
 
@@ -72,32 +106,105 @@ def compare(
         observed: What gateway pods and engines told.
         now: The present moment (UTC).
         stable_name: What sentences call the stable revision.
-        reference: The user's golden set; None: there is none, and the built-in questions tell times and likeness.
+        asked: What both are asked besides.
     """
-    ones, others = counters(route, stable.hash, observed, now), counters(route, target.hash, observed, now)
+    pairing = pairing_of(target, stable, asked.reference)
+    synthetic_ones, synthetic_others = synthetic(kept_of(pairing))
+    ones = counters(route, stable.hash, observed, now, synthetic_ones)
+    others = counters(route, target.hash, observed, now, synthetic_others)
+    if asked.idle:
+        return _idle(target, stable, pairing, others, asked, stable_name, now)
     before = _present(target, stable, state)
     if before is None:
         return _begun(target, stable, ones, others)
     seconds = max(0.0, (now - before.since).total_seconds())
     left, right = arms(before, ones, others)
-    pairing = pairing_of(target, stable, reference)
-    evidence = Evidence(
-        stable=left,
-        candidate=right,
-        golden=golden_of(pairing),
-        seconds=seconds,
-        golden_expected=reference is not None,
-        earlier=before.tally,
-        stable_name=stable_name,
+    evidence = replace(
+        _golden(pairing, asked, stable_name, now), stable=left, candidate=right, seconds=seconds, earlier=before.tally
     )
-    found = judge(evidence, DEFAULT_RULES)
-    if found.verdict is Verdict.PASS and reference is not None and not golden_complete(pairing):
-        found = replace(found, verdict=Verdict.INCONCLUSIVE, says=NOT_ASKED)
+    found = _judged(evidence, pairing, asked)
+    noted = _noted(before, ones, others, over=seconds >= WINDOW_SECONDS)
     return Compared(
         judgement=Known(found, now),
-        noted=_noted(before, ones, others, over=seconds >= WINDOW_SECONDS),
+        noted=noted,
         at_change=closed(before, ones, others),
         due=max(1.0, WINDOW_SECONDS - seconds),
+        short=found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked),
+        seen=_seen(evidence, noted.tally, asked, now),
+    )
+
+
+def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> Evidence:
+    """What golden questions alone say."""
+    golden = golden_of(pairing)
+    if isinstance(golden, Unknown) and asked.under_way:
+        golden = Known((), now)
+    return Evidence(
+        stable=Known(_NOTHING, now),
+        candidate=Known(_NOTHING, now),
+        golden=golden,
+        seconds=0.0,
+        golden_expected=asked.reference is not None,
+        stable_name=stable_name,
+    )
+
+
+def _judged(evidence: Evidence, pairing: Pairing, asked: Asked) -> Judgement:
+    """The verdict; a pass waits until every question of a user's golden set was put to both."""
+    found = judge(evidence, DEFAULT_RULES)
+    if found.verdict is Verdict.PASS and asked.reference is not None and not golden_complete(pairing):
+        return replace(found, verdict=Verdict.INCONCLUSIVE, says=NOT_ASKED)
+    return found
+
+
+def _idle(
+    target: Revision,
+    stable: Revision,
+    pairing: Pairing,
+    candidate: Counters,
+    asked: Asked,
+    stable_name: str,
+    now: datetime,
+) -> Compared:
+    """What golden questions come to while no client asks; what was counted before that stays as it was noted."""
+    earlier = _of_this_try(target, stable)
+    tally = earlier.tally if earlier is not None else Tally()
+    arm = replace(_NOTHING, stalled=candidate.stalled)
+    evidence = replace(_golden(pairing, asked, stable_name, now), candidate=Known(arm, now), earlier=tally)
+    found, noted = _judged(evidence, pairing, asked), target.marks.comparison
+    short = found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked)
+    seen = _seen(evidence, tally, asked, now)
+    return Compared(Known(found, now), noted, noted, WINDOW_SECONDS, short, seen)
+
+
+def _is_short(evidence: Evidence, asked: Asked) -> bool:
+    """Whether clients, who go on asking as often as now, ask too little for a verdict within a step.
+
+    Worked example: 300 more requests are needed, and the candidate gets 0.5 per second: in 300 s it gets 150, too few.
+    Before a first minute nothing is said.
+    """
+    more = needs(evidence, DEFAULT_RULES).requests
+    if asked.idle or not more:
+        return more > 0
+    tally = basis(evidence).tally
+    if tally.seconds < WINDOW_SECONDS:
+        return False
+    rates = [tally.load.candidate_requests / tally.seconds]
+    if isinstance(evidence.candidate, Known) and evidence.seconds >= _RATE_SECONDS:
+        rates.append(evidence.candidate.value.requests / evidence.seconds)
+    return more > max(rates) * asked.step_seconds
+
+
+def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen:
+    """What is told of closed windows and golden answers: it changes where one of them is noted, not at every look."""
+    still = Known(_NOTHING, now)
+    noted = replace(evidence, stable=still, candidate=still, seconds=0.0, earlier=tally)
+    return Seen(
+        requests=tally.load.candidate_requests,
+        pairs=len(evidence.golden.value) if isinstance(evidence.golden, Known) else 0,
+        findings=tuple((item.metric, item.verdict) for item in judge(noted, DEFAULT_RULES).findings),
+        readable=isinstance(evidence.stable, Known) and isinstance(evidence.candidate, Known),
+        idle=asked.idle,
     )
 
 

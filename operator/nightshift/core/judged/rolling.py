@@ -1,6 +1,6 @@
 """Judged rollouts in a plan: whether the target is a candidate, what is known of it, and what is noted on revisions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from nightshift.api.config import OperatorConfig
@@ -9,17 +9,19 @@ from nightshift.api.revision import FailedTry
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
+from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
-from nightshift.core.judged.comparing import Compared, compare, is_comparing
+from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
 from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
 from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE, ENDED
 from nightshift.core.judged.pools import Contender, claim
-from nightshift.core.judged.steps import UNDONE, Fleet
-from nightshift.core.judged.telling import Names, called, rolled_back
+from nightshift.core.judged.steps import UNDONE, Fleet, holds
+from nightshift.core.judged.telling import Names, Seen, called, rolled_back
 from nightshift.core.marks import Marks, Order
 from nightshift.core.observed import Observed
 from nightshift.core.placing import Move, Placing
+from nightshift.core.planning import Plan, sooner
 from nightshift.core.revisions import Revision, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
@@ -43,7 +45,11 @@ class Rolling:
     """The candidate's, as they are to be noted."""
     contender: Contender | None
     due: float | None = None
-    """Seconds until a window of the comparison ends."""
+    """Seconds until a window of the comparison ends, or golden questions are looked at again."""
+    questions: Plan = field(default_factory=Plan)
+    """What is done so that golden questions are asked, or once nobody needs them any more."""
+    seen: Seen | None = None
+    """What was compared so far."""
 
     @property
     def state(self) -> RolloutState:
@@ -92,6 +98,7 @@ def rolling(
     target: Revision,
     state: RolloutState,
     observed: Observed,
+    config: OperatorConfig,
     room: Placing,
     now: datetime,
     *,
@@ -104,7 +111,8 @@ def rolling(
         deployment: The resource.
         target: The candidate, with its marks until now.
         state: Where its rollout stands.
-        observed: What exists, and what the comparison comes to.
+        observed: What exists, and what gateway and engines told.
+        config: The image of golden Jobs.
         room: How the revision gets on that looks for room.
         now: The present moment (UTC).
         cleared: Everything is known and fetched that a replica needs.
@@ -112,7 +120,7 @@ def rolling(
     """
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
-    compared = _compared(deployment, target, stable, state, observed, who, now)
+    compared, asking = _evidence(deployment, target, stable, state, observed, config, who, now)
     fleet = _fleet(deployment, target, stable, observed, room)
     route = live_route(deployment, observed)
     weights = {item.hash: item.weight for item in route.revisions} if route is not None else None
@@ -147,25 +155,53 @@ def rolling(
         target.place.count,
         wants,
         decided.state.since,
+        emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
     )
     marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
-    return Rolling(decided, who, stable, marks, contender, compared.due if compared is not None else None)
+    if asking is not None and asking.note is not None:
+        marks = replace(marks, golden=asking.note)
+    questions = asking.plan if asking is not None and is_comparing(decided.state) else over(observed)
+    return Rolling(
+        decided,
+        who,
+        stable,
+        marks,
+        contender,
+        due=sooner(compared.due if compared is not None else None, questions.requeue_after),
+        questions=questions,
+        seen=compared.seen if compared is not None else None,
+    )
 
 
-def _compared(
+def _evidence(
     deployment: LLMDeployment,
     target: Revision,
     stable: Revision | None,
     state: RolloutState,
     observed: Observed,
+    config: OperatorConfig,
     who: Names,
     now: datetime,
-) -> Compared | None:
-    """What the comparison comes to; None while nobody is compared."""
+) -> tuple[Compared | None, Asking | None]:
+    """What the comparison comes to, and which golden questions are asked for it; None while nobody is compared.
+
+    They are asked once at the begin, and again where clients ask too little.
+    """
     if stable is None or observed.comparison is not None or not is_comparing(state):
-        return None
+        return None, None
+    spec = deployment.spec
+    reference = spec.evaluation.golden_set_ref if spec.evaluation is not None else None
+    pairing = pairing_of(target, stable, reference)
+    rounds = rounds_begun(deployment.name, pairing, observed)
+    asking = ask(deployment, pairing, observed, config, now, rounds=rounds)
+    # A pause for want of evidence ends when answers are there, not whenever another Job is tried.
+    under_way = not asking.done and asking.plan.blocker is None and not holds(state)
+    asked = Asked(reference, under_way, idle=not spec.replicas, step_seconds=float(spec.rollout.step_seconds))
     route = f"{deployment.namespace}/{deployment.name}"
-    return compare(route, target, stable, state, observed, now, stable_name=who.stable)
+    compared = compare(route, target, stable, state, observed, now, stable_name=who.stable, asked=asked)
+    if asking.done and compared.short:
+        asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
+    return compared, asking
 
 
 def _with_comparison(marks: Marks, before: RolloutState, compared: Compared | None) -> Marks:

@@ -31,7 +31,12 @@ class Fleet:
 
     @property
     def together(self) -> int:
-        """Replicas that may be asked for at a time: one more than wanted, or in place no more."""
+        """Replicas that may be asked for at a time: one more than wanted, or in place no more.
+
+        While the deployment is idle one of each revision: a candidate is compared with a replica of the other.
+        """
+        if not self.wanted:
+            return 2
         return self.wanted if self.missing else self.wanted + 1
 
 
@@ -68,7 +73,7 @@ def counts(state: RolloutState, fleet: Fleet, *, turn: bool, drained: bool) -> d
     """Replicas per revision for the next step.
 
     Worked example: 4 wanted and ready, one spare accelerator. At 5 % the candidate has 1 and the stable revision
-    keeps 4; at 50 % they have 2 and 3. In place, with no spare one: 1 and 3, then 2 and 2.
+    keeps 4; at 50 % they have 2 and 3. In place, with no spare one: 1 and 3, then 2 and 2. None wanted: 1 and 1.
 
     Args:
         state: Where the rollout stands.
@@ -79,7 +84,7 @@ def counts(state: RolloutState, fleet: Fleet, *, turn: bool, drained: bool) -> d
     if state.phase in (Phase.PROMOTING, Phase.PROMOTED):
         return replica_counts(fleet.wanted, fleet.candidate, (fleet.stable, *fleet.others), fleet.missing)
     if state.phase is Phase.JUDGING or holds(state):
-        return _shared(fleet, needed(fleet.wanted, percent(state)))
+        return _shared(fleet, needed(fleet.wanted, percent(state))) if fleet.wanted else _both(fleet)
     asking = state.phase is Phase.PLACING or (waits_for_room(state) and not fleet.candidate.ready)
     if state.phase is Phase.LOADING or (asking and turn):
         return _shared(fleet, 1)
@@ -105,6 +110,11 @@ def _shared(fleet: Fleet, goal: int) -> dict[str, int]:
     grown = min(room, aim - serving)
     comes = max(0, min(room - grown, goal - good))
     return {candidate.hash: good + comes, stable.hash: serving + grown, **kept}
+
+
+def _both(fleet: Fleet) -> dict[str, int]:
+    """One replica of each while the deployment is idle, so that golden questions can be put to both."""
+    return {fleet.candidate.hash: 1, fleet.stable.hash: 1, **{item.hash: 0 for item in fleet.others}}
 
 
 def _kept(others: Sequence[RevisionState], lacking: int) -> dict[str, int]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from nightshift.api.names import ANNOTATION_PERSON
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.analysis.rules import Metric
+from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.cause import Cause
 from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE, UNDONE, percent, waits_for_room
 from nightshift.core.planning import EventNote
@@ -17,6 +19,53 @@ class Names:
 
     candidate: str
     stable: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was compared so far, as the status tells it: of closed windows, so that it changes once a minute at most."""
+
+    requests: int = 0
+    """That the candidate answered."""
+    pairs: int = 0
+    """Golden questions that both were asked."""
+    findings: tuple[tuple[str, Verdict], ...] = ()
+    """What each metric comes to."""
+    readable: bool = True
+    """Whether what gateway and engines count can be read now."""
+    idle: bool = False
+    """Whether golden questions alone judge, as nobody else asks."""
+
+
+_CALLED = {
+    Metric.ERRORS: "errors",
+    Metric.FIRST_TOKEN: "time to first token",
+    Metric.INTER_TOKEN: "time between tokens",
+    Metric.GOLDEN_ANSWERS: "golden answers",
+    Metric.LOG_PROBABILITY: "log-probabilities",
+}
+"""What has to pass, as people read it. What else is compared is told where it fails."""
+
+_COMES_TO = {
+    Verdict.PASS: "{} passed",
+    Verdict.FAIL: "{} worse",
+    Verdict.INCONCLUSIVE: "{}: too little seen",
+    Verdict.ERROR: "{}: cannot be read",
+}
+
+
+def so_far(seen: Seen) -> str:
+    """What was compared, and what is missing.
+
+    Worked example: `412 requests; errors passed; time to first token: too little seen`.
+    """
+    counted = [f"{seen.requests:,} request{'s' * (seen.requests != 1)}"] if seen.requests or not seen.pairs else []
+    counted += [f"{seen.pairs:,} golden question{'s' * (seen.pairs != 1)}"] if seen.pairs else []
+    parts = [" and ".join(counted)]
+    if not seen.readable:
+        return "; ".join([*parts, "what gateway and engines count cannot be read at the moment"])
+    known = {metric: verdict for metric, verdict in seen.findings if metric in _CALLED}
+    return "; ".join([*parts, *(_COMES_TO[known[item]].format(_CALLED[item]) for item in _CALLED if item in known)])
 
 
 def called(candidate: tuple[str, str], stable: tuple[str, str]) -> Names:
@@ -90,23 +139,35 @@ def paused_message(state: RolloutState, names: Names) -> str:
     )
 
 
-def where(state: RolloutState, names: Names) -> tuple[str, str]:
-    """Where a rollout stands, as a reason and a sentence for the status."""
+def where(state: RolloutState, names: Names, seen: Seen | None = None) -> tuple[str, str]:
+    """Where a rollout stands, as a reason and a sentence for the status.
+
+    Args:
+        state: The phase and the step.
+        names: Who is compared with whom.
+        seen: What was compared so far; None: nothing yet.
+    """
     who = names.candidate
-    step = f"step {min(state.step + 1, len(state.steps))} of {len(state.steps)}"
     found = {
         Phase.PREFLIGHT: ("Preflight", f"Checking {who} before it is started, or waiting for its turn."),
         Phase.PLACING: ("Placing", f"Looking for room for the first replica of {who}."),
         Phase.LOADING: ("Loading", f"The first replica of {who} is starting."),
         Phase.JUDGING: (
             "Judging",
-            f"Comparing {who} with {names.stable} at {percent(state)} % of the requests ({step}).",
+            f"Comparing {who} with {names.stable} {_part(state, seen)}{f': {so_far(seen)}' if seen else ''}.",
         ),
         Phase.PROMOTING: ("Promoting", f"{_capital(who)} takes over from {names.stable}."),
         Phase.ROLLING_BACK: ("RollingBack", f"{_capital(who)} gives way to {names.stable}: {state.says}"),
         Phase.PAUSED: ("RolloutPaused", paused_message(state, names)),
     }
     return found.get(state.phase, ("Complete", "The rollout has ended."))
+
+
+def _part(state: RolloutState, seen: Seen | None) -> str:
+    if seen is not None and seen.idle:
+        return "by golden questions alone, as the deployment is idle"
+    step = f"step {min(state.step + 1, len(state.steps))} of {len(state.steps)}"
+    return f"at {percent(state)} % of the requests ({step})"
 
 
 def waits_for_person(state: RolloutState, names: Names) -> Cause | None:

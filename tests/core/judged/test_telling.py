@@ -1,0 +1,60 @@
+"""What the status says of a rollout that is being compared."""
+
+import pytest
+
+from nightshift.api.rollout import Phase, RolloutState
+from nightshift.core.analysis.rules import Metric
+from nightshift.core.analysis.verdict import Verdict
+from nightshift.core.judged.telling import Names, Seen, so_far, where
+from tests.support.builders import NOW
+
+WHO = Names("0.32.0", "0.31.0")
+JUDGING = RolloutState(phase=Phase.JUDGING, since=NOW, step=1, steps=(5, 25, 50), stable="s")
+OPEN = ((Metric.ERRORS, Verdict.PASS), (Metric.FIRST_TOKEN, Verdict.INCONCLUSIVE))
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        pytest.param(Seen(), "0 requests", id="nothing yet"),
+        pytest.param(
+            Seen(412, findings=OPEN), "412 requests; errors passed; time to first token: too little seen", id="traffic"
+        ),
+        pytest.param(
+            Seen(1, pairs=1, findings=((Metric.GOLDEN_ANSWERS, Verdict.ERROR),)),
+            "1 request and 1 golden question; golden answers: cannot be read",
+            id="one of each",
+        ),
+        pytest.param(
+            Seen(0, pairs=32, findings=((Metric.LOG_PROBABILITY, Verdict.PASS), (Metric.ERRORS, Verdict.FAIL))),
+            "32 golden questions; errors worse; log-probabilities passed",
+            id="golden questions alone, in the order that people know",
+        ),
+        pytest.param(
+            Seen(1000, findings=((Metric.PREEMPTIONS, Verdict.INCONCLUSIVE), (Metric.PROGRESS, Verdict.PASS))),
+            "1,000 requests",
+            id="what need not pass is not told",
+        ),
+        pytest.param(
+            Seen(7, findings=OPEN, readable=False),
+            "7 requests; what gateway and engines count cannot be read at the moment",
+            id="a pod that does not answer",
+        ),
+    ],
+)
+def test_what_was_compared_and_what_is_missing(seen: Seen, says: str) -> None:
+    assert so_far(seen) == says
+
+
+def test_the_status_says_the_step_and_what_was_seen() -> None:
+    assert where(JUDGING, WHO) == (
+        "Judging",
+        "Comparing 0.32.0 with 0.31.0 at 25 % of the requests (step 2 of 3).",
+    )
+    assert where(JUDGING, WHO, Seen(412, findings=OPEN))[1] == (
+        "Comparing 0.32.0 with 0.31.0 at 25 % of the requests (step 2 of 3): 412 requests; errors passed; time to "
+        "first token: too little seen."
+    )
+    assert where(JUDGING, WHO, Seen(pairs=3, idle=True))[1] == (
+        "Comparing 0.32.0 with 0.31.0 by golden questions alone, as the deployment is idle: 3 golden questions."
+    )
