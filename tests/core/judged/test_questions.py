@@ -88,7 +88,6 @@ class Judged(Simulation):
             if raw["metadata"]["labels"][names.LABEL_REVISION] == self.target
         )
 
-    @property
     def phase(self) -> Phase:
         return RolloutState.model_validate_json(self.annotations()[names.ANNOTATION_ROLLOUT]).phase
 
@@ -130,21 +129,21 @@ def done(simulation: Simulation, *words: str) -> int:
 def test_questions_are_asked_once_and_noted_before_their_job_goes() -> None:
     simulation = Judged().changed()
     simulation.settle()
-    assert simulation.phase is Phase.JUDGING
+    assert simulation.phase() is Phase.JUDGING
     assert simulation.rounds() == 1
     assert simulation.jobs() == []
     noted = done(simulation, "Noting what golden questions told")
     asked = done(simulation, "operator: Asking golden questions")
     assert asked < noted < done(simulation, "operator: Job bot-golden", "is needed no more")
     simulation.minutes(6, hundreds=5)
-    assert simulation.phase is Phase.PROMOTED
+    assert simulation.phase() is Phase.PROMOTED
     assert simulation.rounds() == 1, "clients asked enough, and what was told stays on the revision"
 
 
 def test_where_clients_ask_too_little_the_questions_are_asked_again() -> None:
     simulation = Judged().changed()
     simulation.minutes(12)
-    assert simulation.phase is Phase.PROMOTED
+    assert simulation.phase() is Phase.PROMOTED
     assert simulation.rounds() == 2, "100 questions do not exclude 2 points more failures, 200 do"
 
 
@@ -153,7 +152,7 @@ def test_worse_answers_roll_back_whatever_the_traffic_says() -> None:
     simulation.golden = simulation.run(stable_score=1.0, candidate_score=0.0)
     simulation.changed()
     simulation.minutes(3, hundreds=5)
-    assert simulation.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+    assert simulation.phase() in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
     assert "golden answers 100 points below" in simulation.message()
 
 
@@ -164,10 +163,10 @@ def test_a_set_that_is_not_there_waits_for_a_person_and_nothing_is_promoted() ->
     simulation.changed()
     simulation.minutes(3, hundreds=5)
     assert simulation.condition("Stalled") == ("True", "GoldenSetNotFound")
-    assert simulation.phase is Phase.PAUSED
+    assert simulation.phase() is Phase.PAUSED
     simulation.golden = simulation.run(stable_score=1.0, candidate_score=1.0)
     simulation.minutes(8, hundreds=5)
-    assert simulation.phase is Phase.PROMOTED
+    assert simulation.phase() is Phase.PROMOTED
     assert simulation.condition("Ready") == ("True", "Serving")
 
 
@@ -182,7 +181,7 @@ def test_a_rollout_that_is_over_leaves_no_job() -> None:
     simulation.settle()
     assert simulation.jobs() == []
     simulation.minutes(1)
-    assert simulation.phase is Phase.ROLLED_BACK
+    assert simulation.phase() is Phase.ROLLED_BACK
 
 
 def test_the_status_tells_what_was_compared_and_is_not_written_at_every_look() -> None:
@@ -216,7 +215,7 @@ def test_at_zero_one_of_each_is_started_judged_by_questions_alone_and_all_go_aga
     assert sorted(simulation.asked().values()) == [1, 1]
     assert "by golden questions alone, as the deployment is idle" in simulation.message()
     simulation.minutes(10)
-    assert simulation.phase is Phase.PROMOTED
+    assert simulation.phase() is Phase.PROMOTED
     assert set(simulation.asked().values()) == {0}
     assert simulation.condition("Ready")[0] == "True"
 
@@ -227,3 +226,23 @@ def test_what_golden_questions_told_survives_a_new_process() -> None:
     kept = json.loads(simulation.annotations()[names.ANNOTATION_GOLDEN])
     assert [item["round"] for item in kept["runs"]] == [0]
     assert kept["stable"] != simulation.target
+
+
+def test_gateway_and_engines_are_asked_from_loading_on_and_no_longer_than_it_is_judged() -> None:
+    simulation = Judged().changed()
+    asked = {plan.rollout[0]: plan.compares for plan in simulation.in_turn() if plan.rollout is not None}
+    assert asked == {"Placing": False, "Loading": True, "Judging": True}
+    simulation.annotate(order="promote Ada")
+    assert [plan.compares for plan in simulation.in_turn()][-1] is False
+
+
+def test_one_whose_stable_revision_serves_no_more_goes_before_others() -> None:
+    simulation = Judged().changed()
+    first = next(plan.contender for plan in simulation.in_turn() if plan.contender is not None)
+    assert not first.emergency
+    for raw in simulation.server.of_kind("Pod"):
+        simulation.world.crash(raw)
+    simulation.tell_all()
+    again = simulation.reconcile().contender
+    assert again is not None
+    assert again.emergency
