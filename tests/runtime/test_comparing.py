@@ -22,7 +22,8 @@ from nightshift.runtime.lookout import Lookout
 from tests.support.api_server import deployment_reference
 from tests.support.builders import NOW, model_spec
 from tests.support.fake_engines import FakeEngines, metrics
-from tests.support.town import ROUTE, Town, auto, clock, story
+from tests.support.town import Town, auto, clock, story
+from tests.support.traffic import ROUTE
 from tests.support.virtual_time import run
 
 KEY = ("ml", "bot")

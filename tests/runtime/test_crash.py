@@ -1,6 +1,7 @@
 """The process ends before or after any write; a new one with an empty memory finishes the work.
 
-Every story of `tests/sim`, and of `tests/support/tales.py`, is told with the real reconciler, once for each crash.
+Every story of `tests/sim`, of `tests/support/tales.py`, and two short ones of judged rollouts are told with the real
+reconciler, once for each crash.
 The fast tests take some of the crashes, spread over all stories; `make crash` takes every one (--every-crash-point),
 and then goes on with a real cluster, once for each kind of write, to a process that is really killed.
 """
@@ -24,6 +25,7 @@ from nightshift.runtime.leadership import Leadership
 from tests.sim import test_stories
 from tests.support.api_server import ApiServer
 from tests.support.fake_kube import Crash, FakeKube
+from tests.support.judged_tales import SHORT
 from tests.support.mortal import Deaths, Mortal
 from tests.support.simulation import Simulation
 from tests.support.tales import TALES
@@ -56,7 +58,7 @@ def of_tale(tale: Callable[[Any], Simulation], deaths: Deaths) -> Mortal:
 
 STORIES: dict[str, Story] = {
     **{story.__name__.replace("_", " "): partial(of_simulation, story) for story in test_stories.TOLD},
-    **{tale.__name__.replace("_", " "): partial(of_tale, tale) for tale in TALES},
+    **{tale.__name__.replace("_", " "): partial(of_tale, tale) for tale in (*TALES, *SHORT)},
 }
 
 

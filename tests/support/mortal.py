@@ -6,13 +6,13 @@ what the ended one still tries (in a `finally`, say) does not reach the API serv
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from nightshift.adapters.kube import CHILD_KINDS, KubeError
 from nightshift.api import names
 from nightshift.api.config import OperatorConfig
-from nightshift.core.autoscale.demand import Demand
+from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import ImageNotFound, Known, Unknown
 from nightshift.core.observed import ImageAnswer, image_key
@@ -24,7 +24,7 @@ from nightshift.runtime.lookout import Lookout
 from nightshift.runtime.lookups import Lookups
 from nightshift.runtime.reconcile import Reconciler
 from nightshift.runtime.tender import Tender
-from tests.support.builders import NOW, digest_known
+from tests.support.builders import digest_known
 from tests.support.fake_engines import FakeEngine, FakeEngines, FakeSidecars
 from tests.support.fake_kube import Crash, FakeKube
 from tests.support.simulation import KEY, Simulation
@@ -121,6 +121,15 @@ class ToldDemands(Demands):
     def demand(self, key: Key) -> Demand | None:
         return None if self._outer.demand is None else self._outer.demand(self._outer.clock())
 
+    def compare(self, key: Key, *, wanted: bool) -> None:
+        """A reconcile hears of it once gateway pods were asked."""
+        if wanted and key not in self._compared:
+            self._outer.hear(key)
+        super().compare(key, wanted=wanted)
+
+    def gateway(self, key: Key) -> GatewaySight | None:
+        return self._outer.gateway() if key in self._compared else None
+
 
 class ToldLookout(Lookout):
     """What the simulation says of the engines."""
@@ -150,7 +159,6 @@ class Mortal(Simulation):
         """What every engine says against loading from a path."""
         self.engines, self.sidecars = StartedEngines(self), FakeSidecars()
         super().__init__(spec, gpus=gpus, chosen=chosen, images=digest_known() if images is None else images)
-        self.server.timestamp = lambda: self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
         self.begin()
 
     def begin(self) -> None:
@@ -165,8 +173,8 @@ class Mortal(Simulation):
         for raw in self.server.listed(names.API_VERSION, names.KIND):
             self.cache.put_deployment(raw)
         kube = MortalKube(self)
-        self.tender = Tender(self.engines, self.sidecars)
-        self.tender.tell = self._hear
+        self.tender = Tender(self.engines, self.sidecars, self.clock)
+        self.tender.tell = self.hear
         lookout = ToldLookout(self)
         demands = ToldDemands(self, lookout)
         lookups = Lookups(kube, FakeRegistry(self), lookout, self.tender, self.clock, demands)
@@ -175,7 +183,7 @@ class Mortal(Simulation):
 
     def clock(self) -> datetime:
         """The time of all processes, which stories let pass."""
-        return datetime.now(UTC) + (self.now - NOW)
+        return self.now
 
     def tell(self) -> bool:
         """A watch by label tells of an object that loses its label as deleted, as it was before."""
@@ -207,7 +215,8 @@ class Mortal(Simulation):
         self.writes += len(self.deaths.writes) - before
         return Plan()
 
-    def _hear(self, key: Any) -> None:
+    def hear(self, key: Any) -> None:
+        """A reconcile is due."""
         self._dirty = True
 
     async def _round(self) -> float | None:

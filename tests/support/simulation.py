@@ -16,10 +16,10 @@ from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import parse
 from nightshift.api.status import Status
 from nightshift.core.analysis.verdict import Judgement
-from nightshift.core.autoscale.demand import Demand
+from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.events import events
-from nightshift.core.facts import Fact, Known
+from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.observed import ImageAnswer, Observed, engine_start, observe, pod_facts
 from nightshift.core.ownership import is_owned, is_route
 from nightshift.core.plan import plan
@@ -29,6 +29,8 @@ from nightshift.runtime.cache import Cache
 from tests.support.api_server import ApiServer, deployment_reference
 from tests.support.builders import NOW, config, digest_known
 from tests.support.fake_engines import metrics
+from tests.support.questions import Questions
+from tests.support.traffic import GATEWAY_PODS, ROUTE, Traffic, serving, weights
 from tests.support.world import World, is_ready
 
 KEY = ("ml", "bot")
@@ -60,6 +62,9 @@ class Simulation:
         """What gateway and engines tell of what is asked, at a moment."""
         self.comparison: Callable[[datetime], Fact[Judgement]] | None = None
         """What the candidate comes to beside the stable revision, at a moment; None: nobody compares."""
+        self.traffic: Traffic | None = None
+        """Who asks, and what gateway and engines count of it; None: nobody does, and nobody is told of it."""
+        self.world.golden = Questions(self.server)
         self.turn = True
         """Whether a candidate may ask for an accelerator now."""
         self.running: dict[str, int] = {}
@@ -122,11 +127,36 @@ class Simulation:
         asked = self.demand(self.now) if self.demand is not None else None
         found = observe(uid, self.cache.children(KEY), self.images, {}, engines=self.sights(), demand=asked)
         compared = self.comparison(self.now) if self.comparison is not None else None
-        return replace(found, comparison=compared, turn=self.turn)
+        return replace(found, comparison=compared, turn=self.turn, gateway=self.gateway())
+
+    def gateway(self) -> GatewaySight | None:
+        """What gateway pods tell now."""
+        traffic = self.traffic
+        if traffic is None:
+            return None
+        known = weights(self.server.of_kind("ConfigMap"))
+        return GatewaySight(
+            {
+                pod: Unknown("/demand did not answer within 1.5 s.")
+                if pod in traffic.silent
+                else Known(traffic.told(pod, self.now, known, {ROUTE}), self.now)
+                for pod in GATEWAY_PODS
+            },
+            expected=len(GATEWAY_PODS),
+        )
+
+    def asked_by(self, traffic: Traffic) -> None:
+        """Clients ask from now on, as time passes."""
+        self.traffic = traffic
+        self.world.golden = Questions(self.server, lambda revision: traffic.answers(revision))
 
     def sights(self) -> dict[str, EngineSight]:
         """What was read of the engines."""
-        pods = (pod_facts(raw) for (kind, _), raw in self.cache.children(KEY).items() if kind == "Pod")
+        pods = [pod_facts(raw) for (kind, _), raw in self.cache.children(KEY).items() if kind == "Pod"]
+        if self.traffic is not None:
+            starts = {pod.name: start for pod in pods if pod.ready and (start := engine_start(pod)) is not None}
+            readings = {pod: Known(self.traffic.metrics(start), self.now) for pod, start in starts.items()}
+            return {pod: EngineSight(start, readings[pod], readings[pod]) for pod, start in starts.items()}
         return {
             pod.name: EngineSight(engine_start(pod) or "", Known(metrics(running=self.running[pod.name]), self.now))
             for pod in pods
@@ -278,6 +308,9 @@ class Simulation:
     def pass_time(self, seconds: float) -> None:
         """Time passes, and the operator looks again."""
         self.say(f"time: {seconds:.0f} s pass")
+        if self.traffic is not None:
+            pods = list(self.server.of_kind("Pod"))
+            self.traffic.passes(seconds, weights(self.server.of_kind("ConfigMap")), serving(pods))
         self.now += timedelta(seconds=seconds)
         self._dirty = True
 

@@ -16,6 +16,7 @@ from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.gateway.starts import Starts
 from nightshift.core.gateway.wake import Demand as Waiting
 from nightshift.core.gateway.wake import lease_manifest
+from nightshift.core.observed import engine_start, pod_facts
 from nightshift.runtime.controller import Controller
 from nightshift.runtime.demand import Demands
 from nightshift.runtime.lookout import Lookout
@@ -25,11 +26,12 @@ from nightshift.runtime.tender import Tender
 from tests.support.builders import NOW, config, model_spec
 from tests.support.fake_engines import FakeEngine, metrics
 from tests.support.harness import Harness
+from tests.support.questions import Questions
+from tests.support.traffic import GATEWAY_PODS, ROUTE, Traffic, serving, weights
 from tests.support.virtual_time import run
 from tests.support.world import is_ready
 
 GATEWAY = GatewayConfig(namespace="nightshift-gateway", labels={"app": "gateway"}, service="gateway", replicas=2)
-ROUTE = "ml/bot"
 
 
 def clock() -> datetime:
@@ -57,6 +59,8 @@ class FakeGateway:
     """Whether it knows when the last request came."""
     results: dict[str, RevisionResults] = field(default_factory=dict)
     """How requests to the deployment's revisions ended."""
+    answer: Callable[[str, Collection[str]], GatewayDemand] | None = None
+    """What it says instead of all this, given its name and of which deployments results are wanted."""
     asked_results: list[tuple[str, ...]] = field(default_factory=list)
     """Of whom results were asked, time after time."""
 
@@ -65,6 +69,8 @@ class FakeGateway:
         if self.silent:
             await asyncio.sleep(1.5)
             return Unknown("/demand did not answer within 1.5 s.")
+        if self.answer is not None:
+            return Known(self.answer(self.name, results), clock())
         if self.in_flight or self.queued or self.held:
             self.last_request = clock()
         last = self.last_request if self.last_request is not None else NOW
@@ -84,7 +90,9 @@ class Town:
         self.world.gpus = gpus
         self.harness.server.timestamp = lambda: clock().strftime("%Y-%m-%dT%H:%M:%SZ")  # type: ignore[method-assign]
         self.harness.server.watch(self._tell)
-        self.gateways = {pod.ip: pod for pod in (FakeGateway("gw-1", "10.9.0.1"), FakeGateway("gw-2", "10.9.0.2"))}
+        pods = [FakeGateway(name, f"10.9.0.{number}") for number, name in enumerate(GATEWAY_PODS, start=1)]
+        self.gateways = {pod.ip: pod for pod in pods}
+        self.traffic: Traffic | None = None
         self.leases: dict[str, Object] = {}
         self.least_asked = self.most_asked = 0
         self.questions = 0
@@ -141,9 +149,32 @@ class Town:
                     self.hold(pod.held, pod)
             if settle:
                 self.world.settle()
+            if self.traffic is not None:
+                self._ask(self.traffic)
             self.least_asked = min(self.least_asked, self.asked)
             self.most_asked = max(self.most_asked, self.asked)
             await asyncio.sleep(1)
+
+    def asked_by(self, traffic: Traffic) -> None:
+        """Clients ask from now on, and gateway pods and engines count."""
+        self.traffic = traffic
+        self.world.golden = Questions(self.harness.server, lambda revision: traffic.answers(revision))
+        for pod in self.gateways.values():
+            pod.answer = lambda name, results: traffic.told(name, clock(), self.weights, results)
+
+    def _ask(self, traffic: Traffic) -> None:
+        """A second passes for clients."""
+        pods = list(self.harness.server.of_kind("Pod"))
+        traffic.passes(1, self.weights, serving(pods))
+        for raw in pods:
+            start = engine_start(pod_facts(raw))
+            if start is not None and is_ready(raw):
+                self.harness.engines.at(raw["status"]["podIP"]).reading = traffic.metrics(start)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Of the route, by revision."""
+        return weights(self.harness.server.of_kind("ConfigMap"))
 
     async def until(self, what: Callable[[], bool], limit: float = 7200) -> float:
         """Seconds until something is so."""

@@ -13,7 +13,9 @@ from typing import Any
 from nightshift.adapters.kube import Object, Reference, reference
 from nightshift.api import names
 from nightshift.api.fetch import AdapterResolved, Downloaded, Failed, FetchOutcome, FetchReason, Resolved, to_line
+from nightshift.api.golden_run import GoldenFailed, GoldenOutcome
 from nightshift.api.preflight import PreflightCheck, PreflightOutcome, PreflightResult, to_message
+from nightshift.api.termination import json_line
 from tests.support.api_server import ApiServer
 from tests.support.builders import DIGEST, SHA
 
@@ -44,6 +46,8 @@ class World:
         self.answer: Callable[[Object], FetchOutcome] = usual_answer
         self.preflight: Callable[[Object], PreflightOutcome | None] = nothing_against_it
         """What an image says of a revision, given the Job's pod; None where that pod finds no node."""
+        self.golden: Callable[[Object], GoldenOutcome | None] = lambda pod: None
+        """What comes of golden questions, given the Job's pod; None while that pod finds no node."""
         self._counter = 0
 
     def pending(self) -> list[Step]:
@@ -208,6 +212,10 @@ class World:
         if raw["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_PREFLIGHT:
             told = self.preflight(raw)
             return _ended(raw, to_message(told)) if told is not None else _unschedulable("cpu")
+        if raw["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_EVALUATION:
+            found = self.golden(raw)
+            failed = isinstance(found, GoldenFailed)
+            return _ended(raw, json_line(found), failed=failed) if found is not None else _unschedulable("cpu")
         job = self.server.get(Reference("batch/v1", "Job", raw["metadata"]["namespace"], owner))
         outcome = self.answer(job) if job else Failed(reason=FetchReason.HUB_UNREACHABLE, message="The Job is gone.")
         return _ended(raw, to_line(outcome), failed=isinstance(outcome, Failed))

@@ -1,0 +1,83 @@
+"""Judged rollouts by the real controller in virtual time: gateway pods and engines are asked for what they count.
+
+Nobody tells the operator of a verdict: it hears what `/demand` and engines' metrics say, as often as it asks.
+"""
+
+import pytest
+
+from tests.support.builders import NOW, model_spec
+from tests.support.town import Town, story
+from tests.support.traffic import USUAL, Answers, Traffic
+
+ARGUMENT = {"args": ["--max-model-len=1024"]}
+SPEC = model_spec(replicas=2, rollout={"strategy": "Auto", "steps": [20, 50], "stepSeconds": 60})
+
+
+async def served(town: Town, answers: Answers) -> str:
+    """The hash of what serves; whatever comes after it answers so."""
+    await town.until(lambda: town.ready == 2 and town.condition("Ready") == ("True", "Serving"))
+    traffic = Traffic(60, NOW)
+    town.asked_by(traffic)
+    await town.for_seconds(30)
+    serving = town.harness.status().revision
+    traffic.answers = lambda revision: USUAL if revision == serving else answers
+    town.harness.change_spec(engine=ARGUMENT)
+    return str(serving)
+
+
+def test_one_that_is_as_good_takes_over_step_by_step() -> None:
+    async def told(town: Town) -> None:
+        old, seen = await served(town, USUAL), []
+
+        def promoted() -> bool:
+            seen.append(sum(weight for revision, weight in town.weights.items() if revision != old))
+            return bool(town.events("Promoted"))
+
+        await town.until(promoted, 900)
+        assert list(dict.fromkeys(seen))[:3] == [0, 20, 50]
+        await town.until(lambda: town.condition("Ready") == ("True", "Serving"), 120)
+        assert old not in town.weights or town.weights[old] == 0
+
+    story(told, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [(Answers(failed=0.1), "errors"), (Answers(slower=2.0), "1.3x")],
+    ids=["for its errors", "for its times"],
+)
+def test_one_that_is_worse_is_rolled_back(answers: Answers, says: str) -> None:
+    async def told(town: Town) -> None:
+        old = await served(town, answers)
+        await town.until(lambda: bool(town.events("RolledBack")), 1800)
+        assert says in town.events("RolledBack")[0]
+        await town.for_seconds(30)
+        assert {revision for revision, weight in town.weights.items() if weight} == {old}
+        assert town.condition("Stalled") == ("True", "JudgedWorse")
+
+    story(told, SPEC)
+
+
+@pytest.mark.parametrize("seconds", [45, 70, 130])
+def test_a_restart_of_the_operator_in_mid_step_pauses_nothing(seconds: int) -> None:
+    async def told(town: Town) -> None:
+        await served(town, USUAL)
+        await town.until(lambda: bool(town.events("RolloutJudging")), 300)
+        while not town.events("Promoted"):
+            await town.for_seconds(seconds)
+            await town.restart()
+            assert (town.harness.clock() - NOW).total_seconds() < 1800
+        assert not town.events("RolloutPaused")
+
+    story(told, SPEC)
+
+
+def test_where_nobody_asks_the_built_in_questions_judge() -> None:
+    async def told(town: Town) -> None:
+        await town.until(lambda: town.ready == 2 and town.condition("Ready") == ("True", "Serving"))
+        town.asked_by(Traffic(0, NOW))
+        await town.for_seconds(30)
+        town.harness.change_spec(engine=ARGUMENT)
+        await town.until(lambda: bool(town.events("Promoted")), 3600)
+
+    story(told, SPEC)
