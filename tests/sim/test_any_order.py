@@ -208,6 +208,8 @@ def plain(raw: Object, owners: Mapping[str, str]) -> Object:
     if raw["kind"] == names.KIND:
         told = [(item["type"], item["status"], item["reason"]) for item in raw["status"]["conditions"]]
         rest["status"] = {**raw["status"], "conditions": told, "observedGeneration": 0}
+        if "image" in raw["status"]:  # what it said stands there only where it was asked
+            rest["status"]["image"] = {k: v for k, v in raw["status"]["image"].items() if k != "preflight"}
     return {**rest, "metadata": metadata}
 
 
