@@ -129,15 +129,19 @@ class Client:
     def following(self, kind: str, namespace: str, selector: str) -> Iterator[Callable[[], Events]]:
         """Everything that happens to some objects while the block lasts, in the API server's order.
 
-        The block starts once the watch runs; calling what it is given reads the events so far.
+        The block starts once the watch runs; calling what it is given reads the events so far, after the block those
+        until its end.
         """
         arguments = ["get", kind, "-n", namespace, "-l", selector, "-o", "json", "--watch", "--output-watch-events"]
+        last: list[Events] = []
         with tempfile.TemporaryFile("w+") as written:
             process = subprocess.Popen(
                 [str(self.access.kubectl), *arguments], stdout=written, env=self.access.environment()
             )
 
             def events() -> Events:
+                if last:
+                    return last[0]
                 if process.poll() is not None:
                     raise KubectlError(f"kubectl {' '.join(arguments)} ended by itself with {process.returncode}")
                 size = os.fstat(written.fileno()).st_size
@@ -146,6 +150,7 @@ class Client:
             try:
                 eventually(f"the watch of {kind} runs", events, FORWARD_SECONDS)
                 yield events
+                last.append(events())
             finally:
                 process.terminate()
                 process.wait(10)
