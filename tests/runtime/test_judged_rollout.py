@@ -3,10 +3,12 @@
 Nobody tells the operator of a verdict: it hears what `/demand` and engines' metrics say, as often as it asks.
 """
 
+import asyncio
+
 import pytest
 
 from tests.support.builders import NOW, model_spec
-from tests.support.town import Town, story
+from tests.support.town import Town, clock, story
 from tests.support.traffic import USUAL, Answers, Traffic
 
 ARGUMENT = {"args": ["--max-model-len=1024"]}
@@ -66,7 +68,22 @@ def test_a_restart_of_the_operator_in_mid_step_pauses_nothing(seconds: int) -> N
         while not town.events("Promoted"):
             await town.for_seconds(seconds)
             await town.restart()
-            assert (town.harness.clock() - NOW).total_seconds() < 1800
+            assert (clock() - NOW).total_seconds() < 1800
+        assert not town.events("RolloutPaused")
+
+    story(told, SPEC)
+
+
+def test_an_operator_that_was_away_when_a_step_ended_reads_before_it_pauses() -> None:
+    async def told(town: Town) -> None:
+        await served(town, USUAL)
+        await town.until(lambda: bool(town.events("RolloutJudging")), 300)
+        await town.for_seconds(20)
+        await town.end()
+        await asyncio.sleep(60)
+        town.harness.restart()
+        town.start()
+        await town.until(lambda: bool(town.events("Promoted")), 900)
         assert not town.events("RolloutPaused")
 
     story(told, SPEC)

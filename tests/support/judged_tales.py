@@ -74,16 +74,16 @@ def judged_at_zero_and_back_to_zero(begin: Begin) -> Simulation:
 
 
 def promoted_in_two_short_steps(begin: Begin) -> Simulation:
-    simulation = served(begin, per_second=100, steps=[20, 50], stepSeconds=60, replicas=2)
+    simulation = served(begin, per_second=30, steps=[20, 50], stepSeconds=60, replicas=2)
     simulation.change_spec(engine=ARGUMENT)
-    return pass_minutes(simulation, 5)
+    return pass_minutes(simulation, 4)
 
 
 def rolled_back_in_a_short_step(begin: Begin) -> Simulation:
-    simulation = served(begin, per_second=100, steps=[20, 50], stepSeconds=60, replicas=2)
+    simulation = served(begin, per_second=30, steps=[20, 50], stepSeconds=60, replicas=2)
     worse(simulation, Answers(failed=0.2), "every fifth of its answers is an error")
     simulation.change_spec(engine=ARGUMENT)
-    return pass_minutes(simulation, 14)
+    return pass_minutes(simulation, 3)
 
 
 STORIES = (

@@ -71,6 +71,11 @@ def test_as_many_requests_as_are_asked_for_show_equal_failures_with_the_promised
             Needs(0, 30, only_golden=True),
             id="a golden set that must be asked again",
         ),
+        pytest.param(
+            evidence(arm(500), arm(100, shape=SLOWER), pairs(160, **ALIKE)),
+            Needs(534, 0),
+            id="slow to clients alone: of golden questions nothing more",
+        ),
     ],
 )
 def test_what_is_needed(found: Evidence, wanted: Needs) -> None:

@@ -81,6 +81,19 @@ NONE = {"ready": 0, "placed": False}
         pytest.param(Phase.JUDGING, {"judgement": OPEN}, 7200, Phase.PAUSED, id="judging: too little at the deadline"),
         pytest.param(Phase.JUDGING, {"judgement": BLIND}, 299, Phase.JUDGING, id="judging: no data yet is nothing"),
         pytest.param(Phase.JUDGING, {"judgement": BLIND}, 300, Phase.PAUSED, id="judging: no data at all"),
+        pytest.param(
+            Phase.JUDGING, {"judgement": BLIND, "read_at": later(151)}, 300, Phase.JUDGING, id="judging: read until now"
+        ),
+        pytest.param(
+            Phase.JUDGING, {"judgement": BLIND, "read_at": later(150)}, 300, Phase.PAUSED, id="judging: not read lately"
+        ),
+        pytest.param(
+            Phase.JUDGING,
+            {"judgement": BLIND, "read_at": later(7100)},
+            7200,
+            Phase.JUDGING,
+            id="judging: not read for a moment at the deadline",
+        ),
         pytest.param(Phase.JUDGING, {"judgement": BROKEN}, 300, Phase.PAUSED, id="judging: the comparison is broken"),
         pytest.param(Phase.JUDGING, {"failure": OOM}, 0, Phase.ROLLING_BACK, id="judging: it crashes"),
         pytest.param(Phase.JUDGING, {"unjudged": True}, 0, Phase.PROMOTING, id="judging: the stable one was deleted"),

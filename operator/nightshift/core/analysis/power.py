@@ -28,7 +28,8 @@ class Needs:
     requests: int
     """Further requests of clients that the candidate answers."""
     golden_pairs: int
-    """Golden questions, each asked of both; more than there are means to ask them again."""
+    """Golden questions, each asked of both; more than there are means to ask them again. None where only clients'
+    requests speak against the candidate, of which golden questions say nothing new."""
     only_golden: bool = False
     """Whether clients' requests do not suffice, since answers are missing."""
 
@@ -97,7 +98,8 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
             pairs_for_ratio(asked.beyond / asked.count, rules) if asked and asked.count >= _LEAST else _UNSEEN_PAIRS
         )
         have = asked.count if asked else 0
-        pairs = max(pairs, _at_least_some(wanted - have, have))
+        if asked is None or not latency.is_within(asked, rules):
+            pairs = max(pairs, _at_least_some(wanted - have, have))
         requests = max(requests, _requests_for_times(found.tally.errors.candidate, metric, evidence, rules))
     if only_golden:
         asked_before = {pair.question for pair in found.pairs}

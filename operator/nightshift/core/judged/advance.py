@@ -24,6 +24,10 @@ OPEN = "Inconclusive"
 WORSE = "JudgedWorse"
 _REASON, _SAYS = 64, 1024
 
+BLIND_SECONDS = 150.0
+"""Evidence that cannot be read is missing once it was last read so long ago: a window and its readings, and the time
+that a new process needs to ask everybody."""
+
 OnInconclusive = Literal["Pause", "Promote", "Rollback"]
 
 
@@ -79,6 +83,9 @@ class Situation:
     unjudged: bool = False
     """There is nothing to compare with, or nothing has to be proven again."""
     judgement: Fact[Judgement] = NOT_JUDGED
+    read_at: datetime | None = None
+    """Where gateway and engines cannot be read now, when they last were, as far as it is noted; None: nothing excuses
+    that evidence is missing."""
     failure: Cause | None = None
     """Why the candidate has failed for certain, whatever the comparison says."""
     held_up: Cause | None = None
@@ -219,6 +226,8 @@ def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _
         return _Found(Happening.PASSED if last else Happening.STEP_PASSED, says=judged.value.says)
     blind = isinstance(judged, Unknown) or judged.value.verdict is Verdict.ERROR
     says = judged.reason if isinstance(judged, Unknown) else judged.value.says
+    if blind and it.read_at is not None and now < it.read_at + timedelta(seconds=BLIND_SECONDS):
+        return None
     if blind and late:
         return _Found(Happening.TIMED_OUT, MISSING, says)
     if blind and over:

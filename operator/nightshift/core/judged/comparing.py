@@ -29,6 +29,9 @@ from nightshift.core.revisions import Revision
 WINDOW_SECONDS = 60.0
 """Of a window: short, so that a busy hour is not compared with a quiet one, and as long as engines need to be read."""
 
+LATE_SECONDS = 10.0
+"""A window that is over and could not be closed is looked at again so often."""
+
 NOT_ASKED = "the golden set was not put to both revisions in full yet"
 
 _RATE_SECONDS = 30.0
@@ -128,7 +131,7 @@ def compare(
         judgement=Known(found, now),
         noted=noted,
         at_change=closed(before, ones, others),
-        due=max(1.0, WINDOW_SECONDS - seconds),
+        due=WINDOW_SECONDS - seconds if seconds < WINDOW_SECONDS else LATE_SECONDS,
         short=found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked),
         seen=_seen(evidence, noted.tally, asked, now),
     )
@@ -181,11 +184,12 @@ def _is_short(evidence: Evidence, asked: Asked) -> bool:
     """Whether clients, who go on asking as often as now, ask too little for a verdict within a step.
 
     Worked example: 300 more requests are needed, and the candidate gets 0.5 per second: in 300 s it gets 150, too few.
-    Before a first minute nothing is said.
+    Before a first minute nothing is said, nor where golden questions have said what they can.
     """
-    more = needs(evidence, DEFAULT_RULES).requests
-    if asked.idle or not more:
-        return more > 0
+    found = needs(evidence, DEFAULT_RULES)
+    more = found.requests
+    if asked.idle or not found.golden_pairs:
+        return found.golden_pairs > 0
     tally = basis(evidence).tally
     if tally.seconds < WINDOW_SECONDS:
         return False

@@ -141,6 +141,7 @@ def rolling(
         stable_there=stable is not None,
         unjudged=stable is None or nothing_to_compare(state, fleet, proven=proven),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
+        read_at=_read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now),
         superseded=superseded,
@@ -202,6 +203,13 @@ def _evidence(
     if asking.done and compared.short:
         asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
     return compared, asking
+
+
+def _read_at(compared: Compared | None) -> datetime | None:
+    """When gateway and engines were last read in full, where they cannot be read now."""
+    if compared is None or compared.noted is None or (compared.seen is not None and compared.seen.readable):
+        return None
+    return compared.noted.since
 
 
 def _with_comparison(marks: Marks, before: RolloutState, compared: Compared | None) -> Marks:
