@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from nightshift.adapters.kube import Object
 from nightshift.api import names
 from nightshift.api.demand import GatewayDemand, RevisionResults, RouteDemand
 from nightshift.api.golden_run import GoldenFailed, GoldenReason, GoldenRun, parse_kept
@@ -21,7 +20,6 @@ from tests.support.builders import NOW, model_spec, with_gateway
 from tests.support.evidence import BOUNDS, USUAL
 from tests.support.fake_engines import metrics
 from tests.support.simulation import KEY, Simulation
-from tests.support.world import usual_answer
 
 ARGUMENT = {"args": ["--max-model-len=1024"]}
 ALIKE: dict[str, Any] = {
@@ -43,11 +41,7 @@ class Judged(Simulation):
         rollout = {"strategy": "Auto", "stepSeconds": 60, **more.pop("rollout", {})}
         super().__init__(model_spec(rollout=rollout, **more), chosen=with_gateway())
         self.golden: GoldenRun | GoldenFailed = self.run()
-        self.world.answer = self.told
-
-    def told(self, job: Object) -> Any:
-        asks = job["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_EVALUATION
-        return self.golden if asks else usual_answer(job)
+        self.world.golden = lambda pod: self.golden
 
     def run(self, **changes: Any) -> GoldenRun:
         """What a Job tells of 100 questions."""
