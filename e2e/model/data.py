@@ -112,27 +112,36 @@ def adapter_pairs(adapter: str) -> list[Pair]:
     return {"elsewhere": _elsewhere, "rotated": _rotated}[adapter]()
 
 
-def golden_lines() -> Iterable[str]:
-    """Golden questions, one JSON object a line, in the form of a golden set (spec.evaluation).
-
-    The expected answers are the true ones; the held-out sums keep the score of a healthy model below 1.
-    """
+def golden_pairs() -> list[Pair]:
+    """What the model's golden set asks: the held-out sums keep the score of a healthy model below 1."""
     every_eighth = [pair for index, pair in enumerate(trained_sums()) if index % 8 == 0]
-    for pair in [*capitals(), *every_eighth, *held_out_sums()]:
-        yield json.dumps(
+    return [*capitals(), *every_eighth, *held_out_sums()]
+
+
+def golden_lines(pairs: Iterable[Pair], tokens: int = 24) -> list[str]:
+    """Questions with their true answers, one JSON object a line, in the form of a golden set (spec.evaluation).
+
+    Args:
+        pairs: The questions.
+        tokens: Of an answer, at most.
+    """
+    return [
+        json.dumps(
             {
                 "id": pair.id,
                 "messages": [{"role": "user", "content": pair.question}],
                 "expected": pair.answer,
                 "scorer": {"type": "exact"},
-                "maxTokens": 24,
+                "maxTokens": tokens,
             }
         )
+        for pair in pairs
+    ]
 
 
 def write_golden(path: Path) -> None:
     """Write the golden questions as JSON lines."""
-    path.write_text("\n".join(golden_lines()) + "\n")
+    path.write_text("\n".join(golden_lines(golden_pairs())) + "\n")
 
 
 def _capital(country: str, answer: str) -> Pair:

@@ -1,13 +1,13 @@
 """What stories of judged rollouts share: engines whose times scatter as real ones do, and what is seen meanwhile."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from e2e.model.data import Pair
+from e2e.model.data import Pair, golden_lines
 from e2e.stories.bad_inputs import SMALL
 from e2e.stories.world import World, is_ready, revision_of, simulator_repository
 from e2e.support.client import Events, Object
@@ -93,22 +93,6 @@ def golden_set(world: World, pairs: Sequence[Pair], tokens: int = 24) -> Object:
     metadata = {"name": GOLDEN, "namespace": world.namespace}
     lines = "\n".join(golden_lines(pairs, tokens))
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"golden.jsonl": lines}}
-
-
-def golden_lines(pairs: Iterable[Pair], tokens: int = 24) -> list[str]:
-    """The same as lines of a golden set."""
-    return [
-        json.dumps(
-            {
-                "id": pair.id,
-                "messages": [{"role": "user", "content": pair.question}],
-                "expected": pair.answer,
-                "scorer": {"type": "exact"},
-                "maxTokens": tokens,
-            }
-        )
-        for pair in pairs
-    ]
 
 
 @dataclass(frozen=True)

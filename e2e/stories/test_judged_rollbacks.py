@@ -114,7 +114,7 @@ def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World, wh
 @pytest.mark.engine("real vLLM 0.32.0")
 def test_a_damaged_model_is_caught_by_the_golden_set(world: World) -> None:
     """Failed client requests: 0."""
-    pairs = [*data.capitals(), *data.trained_sums()[::8], *data.held_out_sums()]
+    pairs = data.golden_pairs()
     world.given(f"the tiny model on real vLLM, and a golden set of {len(pairs)} capitals and sums")
 
     def real(model: str) -> Object:

@@ -2,12 +2,14 @@ import pytest
 
 from nightshift.api import names
 from nightshift.api.revision import FailedTry
+from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.marks import Marks, Order, Ordered, read_marks
 from nightshift.core.times import moment
 from tests.support.builders import DIGEST, NOW
 
 VERDICT = FailedTry(reason="EngineCrashed", message="It crashed.", at=NOW, returned_to="r1", retry="again")
-FULL = Marks(DIGEST, NOW, NOW, Ordered(Order.IN_PLACE, NOW), VERDICT)
+ROLLOUT = RolloutState(phase=Phase.JUDGING, since=NOW, step=1, steps=(5, 50), stable="r1")
+FULL = Marks(DIGEST, NOW, NOW, Ordered(Order.IN_PLACE, NOW), VERDICT, rollout=ROLLOUT)
 
 
 @pytest.mark.parametrize("marks", [Marks(), FULL, Marks(ordered=Ordered(Order.OUTAGE, NOW)), Marks(proven=NOW)])
@@ -23,6 +25,9 @@ def test_marks_are_read_as_they_were_written(marks: Marks) -> None:
         {names.ANNOTATION_ORDER: "Sideways 2026-03-01T12:00:00Z"},
         {names.ANNOTATION_VERDICT: "{"},
         {names.ANNOTATION_VERDICT: '{"reason": "EngineCrashed"}'},
+        {names.ANNOTATION_ROLLOUT: '{"phase": "Sideways"}'},
+        {names.ANNOTATION_COMPARISON: "{"},
+        {names.ANNOTATION_GOLDEN: "[]"},
         {"another.example/mark": "x"},
     ],
 )

@@ -11,7 +11,9 @@ from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.object_events import EventsAnswer, ObjectEvent
 from nightshift.core.observed import ContainerFacts, Observed, PodFacts
 from nightshift.core.revisions import Revision
-from nightshift.core.verdict import deadline, judge, last_good, told
+from nightshift.core.verdict import deadline, failing, held_up, judge, last_good, told
+from tests.core.test_hung import REVISION as HANGING
+from tests.core.test_hung import observed as hanging
 from tests.support.builders import NOW, container, deployment, model_spec, pod, revision
 
 PROVEN = Marks(proven=NOW - timedelta(days=1))
@@ -160,3 +162,48 @@ def test_a_verdict_remembers_the_retry_that_it_saw_and_names_both_ways_out() -> 
     assert cause.definite
     assert cause.message.startswith(f"Rolled back to revision {GOOD.hash}: vLLM refuses its arguments")
     assert "nightshift.dev/retry" in cause.message
+
+
+SLOW = starting(container(running_since="2026-03-01T10:59:59Z"), advanced=SOON)
+STILL = starting(container(running_since="2026-03-01T11:00:00Z"), advanced=SOON)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        pytest.param(starting(crashed(REFUSED), advanced=NOW), "EngineArgsRejected", id="a refused argument: at once"),
+        pytest.param(starting(NO_SECRET, advanced=SOON), None, id="a missing Secret may come"),
+        pytest.param(STILL, None, id="an engine has an hour to load"),
+        pytest.param(SLOW, "EngineStartTooSlow", id="and no longer"),
+        pytest.param(starting(LOADING, containers_ready=True, advanced=SOON), None, id="its node does not report"),
+        pytest.param(starting(unschedulable=FULL, node=None), None, id="no accelerator is no fault of the candidate"),
+    ],
+)
+def test_what_fails_a_candidate_whatever_a_comparison_says(found: PodFacts, reason: str | None) -> None:
+    asked = model_spec(engine={"args": ["--seed=1"], "startDeadlineSeconds": 3600})
+    target = replace(revision(asked, number=2), marks=TRIED.marks)
+    observed = Observed(revisions=(GOOD, target), pods=(replace(found, revision=target.hash),))
+    cause = failing(deployment(asked), target, observed, NOW)
+    assert (cause.reason if cause else None) == reason
+
+
+def test_an_engine_that_hangs_while_it_is_healthy_fails_a_candidate() -> None:
+    seen = hanging("sh")
+    assert failing(deployment(), HANGING, hanging("s"), NOW) is None
+    assert held_up(deployment(), HANGING, seen, NOW) is None
+    cause = failing(deployment(), HANGING, seen, NOW)
+    assert cause is not None
+    assert (cause.reason, "bot-b" in cause.message) == ("EngineHung", True)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        pytest.param(starting(unschedulable=FULL, node=None), "NoGpuCapacity", id="no accelerator until the deadline"),
+        pytest.param(starting(unschedulable=FULL, node=None, advanced=SOON), None, id="it has time until then"),
+        pytest.param(starting(crashed(REFUSED)), None, id="a fault of the candidate is no want of room"),
+    ],
+)
+def test_when_the_cluster_cannot_run_a_candidate(found: PodFacts, reason: str | None) -> None:
+    cause = held_up(deployment(), TRIED, Observed(revisions=(GOOD, TRIED), pods=(found,)), NOW)
+    assert (cause.reason if cause else None) == reason

@@ -43,7 +43,7 @@ def test_no_two_adapters_agree() -> None:
 
 
 def test_golden_questions_are_unique_and_tell_true_answers() -> None:
-    golden = [json.loads(line) for line in data.golden_lines()]
+    golden = [json.loads(line) for line in data.golden_lines(data.golden_pairs())]
     assert len({entry["id"] for entry in golden}) == len(golden)
     france = next(entry for entry in golden if entry["id"] == "capital-france")
     assert france["messages"] == [{"role": "user", "content": "What is the capital of France?"}]

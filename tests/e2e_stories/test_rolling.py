@@ -22,7 +22,6 @@ from e2e.stories.rolling import (
     VARIABLES,
     Seen,
     complaints,
-    golden_lines,
     golden_set,
     most_engines,
     readings,
@@ -147,7 +146,7 @@ def test_engines_are_counted_while_they_stay() -> None:
 
 def test_the_golden_set_of_the_stories_can_be_read() -> None:
     pairs = [*data.capitals(), *data.held_out_sums()]
-    found = parse_set("\n".join(golden_lines(pairs)).encode())
+    found = parse_set("\n".join(data.golden_lines(pairs)).encode())
     assert isinstance(found, GoldenSet), found
     assert len(found.questions) == len(pairs)
 

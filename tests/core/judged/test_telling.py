@@ -5,7 +5,8 @@ import pytest
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.analysis.rules import Metric
 from nightshift.core.analysis.verdict import Verdict
-from nightshift.core.judged.telling import Names, Seen, so_far, where
+from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE
+from nightshift.core.judged.telling import Names, Seen, so_far, waits_for_person, where
 from tests.support.builders import NOW
 
 WHO = Names("0.32.0", "0.31.0")
@@ -58,3 +59,34 @@ def test_the_status_says_the_step_and_what_was_seen() -> None:
     assert where(JUDGING, WHO, Seen(pairs=3, idle=True))[1] == (
         "Comparing 0.32.0 with 0.31.0 by golden questions alone, as the deployment is idle: 3 golden questions."
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "definite", "remedy"),
+    [
+        pytest.param({"reason": BY_ORDER}, "RolloutPaused", True, "resume, promote or abort", id="a person paused it"),
+        pytest.param(
+            {"reason": "GoldenSetNotFound"}, "GoldenSetNotFound", True, "resume, promote or abort", id="open at the end"
+        ),
+        pytest.param(
+            {"reason": NO_EVIDENCE}, NO_EVIDENCE, False, "goes on by itself when the evidence", id="nothing can be read"
+        ),
+        pytest.param(
+            {"reason": "NoGpuCapacity", "before_pause": Phase.PLACING},
+            "NoGpuCapacity",
+            False,
+            "goes on by itself when there is room",
+            id="there is no room",
+        ),
+    ],
+)
+def test_a_pause_says_whether_a_person_has_to_end_it(
+    changes: dict[str, object], reason: str, definite: bool, remedy: str
+) -> None:
+    paused = JUDGING.model_copy(update={"phase": Phase.PAUSED, "says": "It is so.", **changes})
+    cause = waits_for_person(paused, WHO)
+    assert cause is not None
+    assert (cause.reason, cause.definite) == (reason, definite)
+    assert cause.message.startswith("The rollout of 0.32.0 is paused: It is so.")
+    assert remedy in cause.message
+    assert waits_for_person(JUDGING, WHO) is None
