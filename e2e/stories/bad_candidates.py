@@ -14,7 +14,9 @@ HANGS = {"in the middle of a request": None, "with its first request": {"hang": 
 class Bad:
     """A candidate that is not to be promoted."""
 
-    engine: Mapping[str, Any]
+    what: str
+    """As a sentence."""
+    engine: dict[str, Any]
     """How it differs from a sound one, as `simulated` takes it."""
     reason: str
     says: str
@@ -26,39 +28,51 @@ class Bad:
 LIMITS = {"memory": "256Mi"}
 
 
-def faulty(**faults: Any) -> Mapping[str, Any]:
+def faulty(**faults: Any) -> dict[str, Any]:
     """A simulated engine with faults."""
     return {"faults": faults}
 
 
-def prints(text: str) -> Mapping[str, Any]:
+def prints(text: str) -> dict[str, Any]:
     """An engine that ends with a recorded text of vLLM."""
     return {"variables": {entry["name"]: entry["value"] for entry in printed(text)["env"]}}
 
 
-SLOWER = Bad(faulty(slow=2.0), "JudgedWorse", "(bound 1.3x)")
-OTHERS = {
-    "one in twenty requests fails": Bad(faulty(errors={"share": 0.05, "status": 500}), "JudgedWorse", "errors "),
-    "it crashes": Bad(faulty(crash={"exit_code": 1}), "EngineCrashed", "ended with code 1", judged=False),
-    "no memory is left for its KV cache": Bad(
-        faulty(oom="no-blocks"), "DoesNotFit", "No available memory", judged=False
+SLOWER = Bad("it has half the speed", faulty(slow=2.0), "JudgedWorse", "(bound 1.3x)")
+OTHERS: Mapping[str, Bad] = {
+    "errors": Bad(
+        "one in twenty requests fails", faulty(errors={"share": 0.05, "status": 500}), "JudgedWorse", "errors "
     ),
-    "it runs out of the accelerator's memory": Bad(
-        prints("torch-2.13.0-cuda-out-of-memory"), "OutOfGpuMemory", "22.06 GiB", judged=False
+    "crash": Bad("it crashes", faulty(crash={"exit_code": 1}), "EngineCrashed", "ended with code 1", judged=False),
+    "no-kv-cache": Bad(
+        "no memory is left for its KV cache", faulty(oom="no-blocks"), "DoesNotFit", "No available memory", judged=False
     ),
-    "it runs out of the accelerator's memory while it serves": Bad(
-        faulty(oom="cuda", after={"requests": 20}), "OutOfGpuMemory", "ran out of accelerator memory"
+    "oom-at-start": Bad(
+        "it runs out of the accelerator's memory",
+        prints("torch-2.13.0-cuda-out-of-memory"),
+        "OutOfGpuMemory",
+        "22.06 GiB",
+        judged=False,
     ),
-    "it uses more memory than its pod may": Bad(
+    "oom-while-serving": Bad(
+        "it runs out of the accelerator's memory while it serves",
+        faulty(oom="cuda", after={"requests": 20}),
+        "OutOfGpuMemory",
+        "ran out of accelerator memory",
+    ),
+    "killed": Bad(
+        "it uses more memory than its pod may",
         {"faults": {"oom": "killed"}, "podTemplate": {"resources": {**SMALL["resources"], "limits": LIMITS}}},
         "OutOfMemory",
         "used more memory than its limit",
         judged=False,
     ),
-    "it loads for longer than it may": Bad(
+    "stuck-loading": Bad(
+        "it loads for longer than it may",
         {"faults": {"stuck_loading": True}, "deadline": 60},
         "EngineStartTooSlow",
         "engine.startDeadlineSeconds",
         judged=False,
     ),
 }
+"""By the names of the deployments whose candidates they are."""

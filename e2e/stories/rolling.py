@@ -1,9 +1,10 @@
 """What stories of judged rollouts share: engines whose times scatter as real ones do, and what is seen meanwhile."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -134,12 +135,30 @@ class Seen:
 @contextmanager
 def watching(world: World, name: str = "tiny") -> Iterator[Seen]:
     """Follow a deployment and its revisions for as long as the block lasts."""
-    client, where = world.client, world.namespace
+    with watching_each(world, [name]) as seen:
+        yield seen[name]
+
+
+@contextmanager
+def watching_each(world: World, deployments: Collection[str]) -> Iterator[Mapping[str, Seen]]:
+    """Follow some deployments and their revisions, by two watches in all; what is seen of each, by its name."""
+    client, where, any_of = world.client, world.namespace, f"in ({','.join(deployments)})"
     with (
-        client.following("llmdeployments", where, f"{LABEL}={name}") as deployments,
-        client.following("controllerrevisions", where, f"{names.LABEL_DEPLOYMENT}={name}") as revisions,
+        client.following("llmdeployments", where, f"{LABEL} {any_of}") as resources,
+        client.following("controllerrevisions", where, f"{names.LABEL_DEPLOYMENT} {any_of}") as revisions,
     ):
-        yield Seen(deployments, revisions)
+        yield {
+            name: Seen(
+                partial(labelled_so, resources, LABEL, name),
+                partial(labelled_so, revisions, names.LABEL_DEPLOYMENT, name),
+            )
+            for name in deployments
+        }
+
+
+def labelled_so(events: Callable[[], Events], label: str, value: str) -> Events:
+    """Of what happened by now, what happened to objects whose label has a value."""
+    return [(kind, item) for kind, item in events() if item["metadata"]["labels"].get(label) == value]
 
 
 def readings(events: Events, generation: int) -> list[Verdict]:
@@ -190,8 +209,18 @@ def states(events: Events, revision: str) -> list[RolloutState]:
 @contextmanager
 def clients(world: World, shape: Shape = SHAPE) -> Iterator[Load]:
     """Clients who ask through the gateway for as long as the block lasts."""
-    with world.gateway() as base, Load(f"{base}/{world.namespace}/{shape.model}/v1", shape) as load:
-        yield load
+    with clients_of_each(world, [shape]) as loads:
+        yield loads[shape.model]
+
+
+@contextmanager
+def clients_of_each(world: World, shapes: Iterable[Shape]) -> Iterator[Mapping[str, Load]]:
+    """Clients of some deployments, each in a process of its own, by the deployment's name."""
+    with world.gateway() as base, ExitStack() as stack:
+        yield {
+            shape.model: stack.enter_context(Load(f"{base}/{world.namespace}/{shape.model}/v1", shape))
+            for shape in shapes
+        }
 
 
 def served(world: World, outcome: Outcome, failed: int = 0) -> None:
@@ -228,9 +257,11 @@ def reaches(
 ) -> RolloutState:
     """Wait until a revision's rollout is in a phase."""
 
-    def there() -> RolloutState | None:
+    def there() -> RolloutState:
         state = seen.latest(revision)
-        return state if state is not None and state.phase is phase else None
+        assert state is not None, "it did not begin"
+        assert state.phase is phase, f"it is {state.phase}, {state.reason}: {state.says}"
+        return state
 
     return world.eventually(f"the rollout of {name} is {phase}", there, seconds, every=0.2)
 
@@ -267,17 +298,19 @@ def promoted(world: World, seen: Seen, revision: str, *, seconds: float = VERDIC
     world.tell("", said)
 
 
-def rolled_back(world: World, seen: Seen, revision: str, *reasons: str, seconds: float = VERDICT_SECONDS) -> str:
+def rolled_back(
+    world: World, seen: Seen, revision: str, *reasons: str, seconds: float = VERDICT_SECONDS, name: str = "tiny"
+) -> str:
     """Wait until a revision has given way, for one of these reasons; the evidence in one sentence."""
-    state = reaches(world, seen, revision, Phase.ROLLED_BACK, seconds)
+    state = reaches(world, seen, revision, Phase.ROLLED_BACK, seconds, name)
     world.tell("", " -> ".join(seen.phases(revision)))
     reason = state.reason
     assert reason in reasons, f"{reason}: {state.says}"
-    said = world.eventually("the status says so", lambda: world.expect("Stalled", "True", reason), 30)
-    world.expect("Ready", "False", reason)
-    world.expect("Reconciling", "False")
-    world.expect("Available", "True")
-    told = world.eventually("an Event tells why", lambda: next(iter(notes(world, "RolledBack")), None), 30)
+    said = world.eventually("the status says so", lambda: world.expect("Stalled", "True", reason, name), 30)
+    world.expect("Ready", "False", reason, name)
+    world.expect("Reconciling", "False", name=name)
+    world.expect("Available", "True", name=name)
+    told = world.eventually("an Event tells why", lambda: next(iter(notes(world, "RolledBack", name)), None), 30)
     world.tell("", told)
     assert told.partition(" back: ")[2].rstrip(".") in said["message"], said["message"]
     assert seen.phases(revision)[-2:] == [Phase.ROLLING_BACK, Phase.ROLLED_BACK]

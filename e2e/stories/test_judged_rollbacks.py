@@ -1,13 +1,13 @@
 """Candidates that do worse than what serves: they give way by themselves, with the evidence in one sentence."""
 
-import json
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
 from e2e.model import data
-from e2e.stories.bad_candidates import HANGS, OTHERS, SLOWER, Bad
+from e2e.stories.bad_candidates import HANGS, OTHERS, SLOWER
+from e2e.stories.enduring import filled_claim
 from e2e.stories.rolling import (
     EVALUATION,
     NEW,
@@ -18,7 +18,6 @@ from e2e.stories.rolling import (
     generation,
     golden_set,
     labelled,
-    notes,
     only,
     reaches,
     rolled_back,
@@ -26,6 +25,7 @@ from e2e.stories.rolling import (
     simulated,
     watching,
 )
+from e2e.stories.side_by_side import give_way
 from e2e.stories.test_hung_engines import CONTROL_PORT, Engines
 from e2e.stories.world import World, is_ready, revision_of
 from e2e.support.client import Object
@@ -38,46 +38,20 @@ REAL_SECONDS = 900.0
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
 
 
-def goes_back(world: World, bad: Bad) -> None:
-    """A candidate comes, and gives way while clients ask all the time. None of their requests fails.
-
-    The gateway sends a request again that an engine answered with 500 before the first byte, so that clients see none
-    of the candidate's failures; they are counted all the same.
-    """
-    world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
-    world.apply(simulated(world))
-    world.becomes_ready(seconds=120)
-    old = world.read()["status"]["revision"]
-    pods = {pod["metadata"]["uid"] for pod in world.engine_pods()}
-    with watching(world) as seen, clients(world) as load:
-        world.when(f"the spec asks for a {NEW} with {json.dumps(bad.engine)[:200]}")
-        world.apply(simulated(world, NEW, **bad.engine))
-        changed = generation(world)
-        new = candidate(world, old)
-        told = rolled_back(world, seen, new, bad.reason)
-        world.eventually("only the old one is there", partial(only, world, old), 60)
-        outcome = load.outcome(120)
-    served(world, outcome)
-    assert told.startswith(f"{NEW} rolled back: "), told
-    assert bad.says in told, told
-    assert (Phase.JUDGING in seen.phases(new)) is bad.judged
-    assert {pod["metadata"]["uid"] for pod in world.engine_pods()} == pods, "what served was not touched"
-    assert notes(world, "Promoted") == []
-    assert seen.told(changed, ["InProgress", "Failed"]) == []
-
-
 @pytest.mark.engine("simulator")
 def test_a_candidate_of_half_the_speed_gives_way(world: World) -> None:
     """Failed client requests: 0."""
-    goes_back(world, SLOWER)
+    give_way(world, {"tiny": SLOWER})
 
 
 @pytest.mark.long
 @pytest.mark.engine("simulator")
-@pytest.mark.parametrize("what", OTHERS)
-def test_a_bad_candidate_gives_way(world: World, what: str) -> None:
-    """Failed client requests: 0."""
-    goes_back(world, OTHERS[what])
+def test_bad_candidates_give_way_side_by_side_each_for_its_own_reason(world: World) -> None:
+    """Failed client requests: 0.
+
+    Engines that download a model themselves ask for so much processor that two of each deployment have no room.
+    """
+    give_way(world, OTHERS, model={"uri": filled_claim(world)})
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """Judged rollouts beside others on few accelerators, while nobody asks, and while the operator is killed."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -71,7 +72,7 @@ def test_two_rollouts_share_the_one_spare_accelerator(world: World) -> None:
     for name in PAIR:
         world.becomes_ready(name, 120)
     old = {name: world.read(name)["status"]["revision"] for name in PAIR}
-    first, second = (Shape(name, per_second=8, tokens=6) for name in PAIR)
+    first, second = (replace(SHAPE, model=name) for name in PAIR)
     with (
         watching(world, "first") as one,
         watching(world, "second") as other,
@@ -105,7 +106,7 @@ def test_a_rollout_that_is_paused_gives_its_place_to_another(world: World) -> No
     for name in PAIR:
         world.becomes_ready(name, 120)
     old = {name: world.read(name)["status"]["revision"] for name in PAIR}
-    first, second = (Shape(name, per_second=8, tokens=6) for name in PAIR)
+    first, second = (replace(SHAPE, model=name) for name in PAIR)
     with (
         watching(world, "first") as one,
         watching(world, "second") as other,

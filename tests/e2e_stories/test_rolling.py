@@ -186,8 +186,8 @@ def test_stories_about_other_things_are_not_judged_whatever_else_they_say_of_rol
     "engine",
     [
         pytest.param({}, id="a sound one"),
-        pytest.param(SLOWER.engine, id="one of half the speed"),
-        *(pytest.param(bad.engine, id=what) for what, bad in OTHERS.items()),
+        pytest.param(SLOWER.engine, id=SLOWER.what),
+        *(pytest.param(bad.engine, id=bad.what) for bad in OTHERS.values()),
     ],
 )
 def test_stories_of_rollouts_are_judged_in_one_short_step(story: World, engine: dict[str, Any]) -> None:
