@@ -23,6 +23,9 @@ class Bad:
     """Words of its evidence."""
     judged: bool = True
     """Whether it comes so far that clients' requests reach it."""
+    failed: int = 0
+    """Client requests that may fail: the gateway asks again within a revision, so those that a candidate's only replica
+    takes with it, and those that come before the gateway hears that it is gone."""
 
 
 LIMITS = {"memory": "256Mi"}
@@ -59,6 +62,7 @@ OTHERS: Mapping[str, Bad] = {
         faulty(oom="cuda", after={"requests": 20}),
         "OutOfGpuMemory",
         "ran out of accelerator memory",
+        failed=20,
     ),
     "killed": Bad(
         "it uses more memory than its pod may",

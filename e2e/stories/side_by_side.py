@@ -51,7 +51,7 @@ def gathering(amiss: list[str], name: str) -> Iterator[None]:
 
 
 def give_way(world: World, candidates: Mapping[str, Bad], **spec: Any) -> None:
-    """Candidates come at once, and each gives way while clients ask all the time. None of their requests fails.
+    """Candidates come at once, and each gives way while clients ask all the time. No more fail than `Bad` says.
 
     The gateway sends a request again that an engine answered with 500 before the first byte, so that clients see none
     of the candidates' failures; they are counted all the same.
@@ -82,7 +82,7 @@ def give_way(world: World, candidates: Mapping[str, Bad], **spec: Any) -> None:
         for name, load in loads.items():
             with gathering(amiss, name):
                 world.tell("", f"{name}:")
-                served(world, load.outcome(120))
+                served(world, load.outcome(120), candidates[name].failed)
     for name in candidates:
         with gathering(amiss, name):
             assert _uids(world, name) == pods[name], "what served was not touched"

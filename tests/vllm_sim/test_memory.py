@@ -48,18 +48,21 @@ def test_one_block_is_kept_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "limit"),
+    ("name", "text", "limit"),
     [
-        pytest.param("268435456\n", 268435456, id="a limit"),
-        pytest.param("max\n", None, id="no limit"),
-        pytest.param(None, None, id="a machine that does not tell"),
+        pytest.param("memory.max", "268435456\n", 268435456, id="a limit"),
+        pytest.param("memory.max", "max\n", None, id="no limit"),
+        pytest.param("memory/memory.limit_in_bytes", "268435456\n", 268435456, id="a limit of cgroup v1"),
+        pytest.param(None, None, None, id="a machine that does not tell"),
     ],
 )
-def test_the_container_s_limit_is_the_kernel_s(tmp_path: Path, text: str | None, limit: int | None) -> None:
-    file = tmp_path / "memory.max"
-    if text is not None:
-        file.write_text(text)
-    assert container_limit(file) == limit
+def test_the_container_s_limit_is_the_kernel_s(
+    tmp_path: Path, name: str | None, text: str | None, limit: int | None
+) -> None:
+    if name is not None and text is not None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert container_limit(tmp_path) == limit
 
 
 @pytest.mark.parametrize(

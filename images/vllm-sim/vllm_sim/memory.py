@@ -97,12 +97,14 @@ def kv_blocks(memory: Memory, max_model_len: int) -> int:
     return blocks
 
 
-def container_limit(file: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
-    """The memory that this container may use; None where it has no limit of its own that is told."""
-    try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+def container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The memory that this container may use, by cgroup v2 or v1; None where none of its own is told."""
+    for file in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
+        try:
+            return int(file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def fill_container(limit: int | None = None) -> None:
