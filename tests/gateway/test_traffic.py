@@ -159,6 +159,22 @@ async def test_requests_that_wait_for_a_revision_whose_last_replica_leaves_go_to
     }
 
 
+async def test_requests_of_a_revision_that_is_given_up_while_it_hangs_are_asked_again_of_another_one(
+    gateway: Gateway, engine: MakeEngine
+) -> None:
+    stable, hangs = await engine("stable"), await engine("hangs")
+    hangs.gate.clear()
+    both = {"r1": [pod(stable)], "r2": [pod(hangs)]}
+    await gateway.settle(Model(route(weights={"r1": 0, "r2": 100}), both))
+    async with gateway.session() as session:
+        asking = await crowd(gateway, hangs, 3, 0, lambda: ask(session))
+        await gateway.settle(Model(route(weights={"r1": 100, "r2": 0}), both))
+        await gateway.settle(Model(route(weights={"r1": 100, "r2": 0}), both | {"r2": [pod(hangs, deleting=True)]}))
+        await hangs.stop()
+        answers = await asyncio.gather(*asking)
+    assert [(status, answer["engine"]) for status, answer in answers] == [(200, "stable")] * 3
+
+
 async def test_the_first_chunk_of_a_stream_arrives_before_the_second_is_made(
     gateway: Gateway, engine: MakeEngine
 ) -> None:

@@ -90,13 +90,14 @@ def test_whatever_times_routes_ask_for_there_are_few_kinds_of_slots_so_that_nobo
     assert len(fingerprints) <= 22
 
 
-def test_requests_stranded_in_a_slot_are_lent_replicas_until_none_waits() -> None:
+@pytest.mark.parametrize("held", [LiveSlot(waiting=3, connections=3), LiveSlot(connections=1)], ids=["wait", "work"])
+def test_requests_stranded_in_a_slot_are_lent_replicas_until_none_is_left(held: LiveSlot) -> None:
     model = Model(
         route(weights={"r1": 0, "r2": 100}), {"r1": [Pod("p", 1, deleting=True)], "r2": [Pod("q", 1), Pod("s", 1)]}
     )
     calm = decided(model)
     assert servers(calm) == {"be_l600_0": {"p": 0}, "be_l600_1": {"q": 100, "s": 100}}
-    live = {"be_l600_0": LiveSlot(waiting=3)}
+    live = {"be_l600_0": held}
     stranded = decided(model, before=calm.assignment, processes=[live])
     assert servers(stranded)["be_l600_0"] == {"p": 0, "q": 100, "s": 100}
     assert servers(decided(model, before=calm.assignment)) == servers(calm)
@@ -145,5 +146,5 @@ def test_who_stands_in_where_a_slot_is_needed_no_more(key: SlotKey, after: Model
     before = Assignment(left={"be_l30_0": key})
     waiting = {"be_l30_0": LiveSlot(waiting=1)}
     assert servers(decided(after, before=before, processes=[waiting])).get("be_l30_0", {}) == expected
-    calm = decided(after, before=before, processes=[{"be_l30_0": LiveSlot(connections=1)}])
-    assert "be_l30_0" not in servers(calm), "what is worked on needs nobody"
+    calm = decided(after, before=before, processes=[{"be_l30_0": LiveSlot()}])
+    assert "be_l30_0" not in servers(calm), "where nothing is left nobody is needed"

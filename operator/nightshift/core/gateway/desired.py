@@ -66,7 +66,7 @@ def decide(
     assignment = assign(settings, before, wanted, busy, sure=None not in processes)
     taking = {key for key, members in servers.items() if not key.adapter and any(one.weight for one in members)}
     by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
-    _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.waiting}, routes, replicas)
+    _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.connections or slot.waiting}, routes, replicas)
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},
@@ -188,25 +188,26 @@ def _coverage(taking: set[str], having: set[str]) -> Coverage:
 def _help_stranded(
     by_slot: dict[str, dict[str, Server]],
     assignment: Assignment,
-    waiting: Collection[str],
+    holding: Collection[str],
     routes: Iterable[Route],
     replicas: Mapping[tuple[str, str], list[_Replica]],
 ) -> None:
-    """Lend replicas to the slots in which requests wait that none of their own can take, until none waits there.
+    """Lend replicas to the slots that hold requests and have no replica for them, until none is left there.
 
-    Requests wait in a slot and cannot move to another one. They are stranded when a revision's last replica leaves, and
-    when the slot itself is needed no more: the revision is gone, the route waits or balances otherwise by now, or all
-    replicas have an adapter that some had.
+    Requests cannot move from a slot to another one, neither those that wait nor those that are asked again since their
+    replica went before it said a word, as one that hangs and is given up. They are stranded when a revision's last
+    replica leaves, and when the slot itself is needed no more: the revision is gone, the route waits or balances
+    otherwise by now, or all replicas have an adapter that some had.
     """
     found = {route.key: route for route in routes}
     for name, key in assignment.owners.items():
         own = by_slot.get(name, {})
-        if name in waiting and key.route in found and not any(server.weight for server in own.values()):
+        if name in holding and key.route in found and not any(server.weight for server in own.values()):
             by_slot[name] = own | {one.name: one for one in _stand_ins(found[key.route], key, replicas)}
 
 
 def _stand_ins(route: Route, key: SlotKey, replicas: Mapping[tuple[str, str], list[_Replica]]) -> list[Server]:
-    """The replicas that may answer what waits in a slot: of its revision, else of those that take requests.
+    """The replicas that may answer what is left in a slot: of its revision, else of those that take requests.
 
     What waits for an adapter that the route no longer has goes to any: the engine says that it does not know it.
     """
