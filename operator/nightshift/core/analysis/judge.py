@@ -139,7 +139,7 @@ def _first_token(found: Basis, name: str, rules: Rules) -> Finding:
 
 
 def _inter_token(found: Basis, name: str, rules: Rules) -> Finding:
-    seen = latency.compared(found.tally.inter_token, found.tally.errors.candidate, rules)
+    seen = latency.compared(found.tally.inter_token, latency.requests_timed(found.tally), rules)
     return _times(Metric.INTER_TOKEN, latency.INTER_TOKEN_NAME, seen, found.inter_token_pairs, found, name, rules)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nightshift.api.tally import TimesTally
+from nightshift.api.tally import Tally, TimesTally
 from nightshift.core.analysis.evalues import at_most, mean_evidence, normal_evidence, sign_evidence
 from nightshift.core.analysis.evidence import Histogram
 from nightshift.core.analysis.limits import deviations, quantile_within
@@ -61,8 +61,18 @@ class Compared:
     typical_at_most: float
     typical_at_least: float
     tail_at_least: float
+    has_tail: bool
+    """Whether both have so many requests that some lie beyond the 95th percentile."""
     typical_evidence: float
     tail_evidence: float
+
+
+def requests_timed(tally: Tally) -> int:
+    """The candidate's requests whose tokens were timed; of each the first token is timed once.
+
+    Golden ones are among them, which no gateway counts. An engine that tells no first tokens has those of the gateway.
+    """
+    return sum(tally.first_token.candidate) or tally.errors.candidate
 
 
 def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
@@ -95,6 +105,7 @@ def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
         typical_at_most=at_most,
         typical_at_least=at_least,
         tail_at_least=tail_at_least,
+        has_tail=min(asked, tally.stable_seen) / cluster >= rules.tail_requests,
         typical_evidence=evidence[0],
         tail_evidence=evidence[1],
     )
@@ -204,7 +215,7 @@ def finding(
         return Finding(metric, Verdict.FAIL, says("p95", seen.tail, f"{requests:,} requests"))
     if (seen and seen.typical_at_least > bound) or (pairs and is_beyond(pairs)):
         return Finding(metric, Verdict.INCONCLUSIVE, says("median", ratio, over))
-    if seen and seen.tail_at_least > bound:
+    if seen and seen.has_tail and seen.tail_at_least > bound:
         return Finding(metric, Verdict.INCONCLUSIVE, says("p95", seen.tail, f"{requests:,} requests"))
     shown = (seen is not None and seen.typical_at_most < bound) or (pairs is not None and is_within(pairs, rules))
     return Finding(metric, Verdict.PASS if shown else Verdict.INCONCLUSIVE, says("median", ratio, over))

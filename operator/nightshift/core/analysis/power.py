@@ -110,7 +110,7 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
 def _requests_for_times(have: int, metric: Metric, evidence: Evidence, rules: Rules) -> int:
     tally = basis(evidence).tally
     if metric is Metric.INTER_TOKEN:
-        seen = latency.compared(tally.inter_token, tally.errors.candidate, rules)
+        seen = latency.compared(tally.inter_token, latency.requests_timed(tally), rules)
     else:
         times = tally.first_token if tally.first_token.stable_seen else tally.total
         seen = latency.compared(times, 0, rules)
