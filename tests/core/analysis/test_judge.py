@@ -227,56 +227,6 @@ def test_what_says_nothing_yet(found: Evidence, says: str) -> None:
     assert says in judgement.says
 
 
-SLOWEST = 10
-"""The last bucket."""
-
-
-def few(usual: int, slow: int) -> Arm:
-    """Requests of which so many had the usual time to the first token and so many the slowest."""
-    counts = [0] * len(USUAL)
-    counts[5], counts[SLOWEST] = usual, slow
-    return Arm(usual + slow, 0, first_token=Histogram(times(1).bounds, tuple(counts)), stalled=False)
-
-
-@pytest.mark.parametrize(
-    ("candidate", "stable", "verdict", "says"),
-    [
-        pytest.param(few(1, 1), few(990, 10), Verdict.PASS, "", id="one of two requests was slow"),
-        pytest.param(few(50, 9), few(950, 9), Verdict.PASS, "", id="nine of 59, one fewer than tell of a tail"),
-        pytest.param(few(51, 9), few(950, 9), Verdict.INCONCLUSIVE, "p95", id="nine of 60 were slow"),
-        pytest.param(few(270, 30), few(1990, 10), Verdict.INCONCLUSIVE, "p95", id="thirty of 300 were slow"),
-        pytest.param(few(51, 9), few(59, 0), Verdict.PASS, "", id="the stable revision had too few"),
-        pytest.param(few(2700, 300), few(19900, 100), Verdict.FAIL, "p95", id="300 of 3,000 were slow"),
-    ],
-)
-def test_a_tail_holds_a_pass_back_once_there_are_requests_beyond_it(
-    candidate: Arm, stable: Arm, verdict: Verdict, says: str
-) -> None:
-    """Golden pairs have shown the median."""
-    found = finding(judged(evidence(stable, candidate, pairs(60, **ALIKE))), Metric.FIRST_TOKEN)
-    assert found.verdict is verdict, found.says
-    assert says in found.says
-
-
-def test_tokens_of_few_requests_tell_of_no_tail_however_many_they_are() -> None:
-    """Those of golden questions, while no client asks, are of as many requests as there are first tokens."""
-    slow = Arm(0, 0, first_token=times(1), inter_token=times(20, SLOW_TAIL), stalled=False)
-    usual = Arm(0, 0, first_token=times(1), inter_token=times(20), stalled=False)
-    held = {
-        number: finding(
-            judged(
-                evidence(
-                    *(replace(item, first_token=few(number, 0).first_token) for item in (usual, slow)),
-                    pairs(60, **ALIKE),
-                )
-            ),
-            Metric.INTER_TOKEN,
-        ).verdict
-        for number in (10, 2000)
-    }
-    assert held == {10: Verdict.PASS, 2000: Verdict.INCONCLUSIVE}
-
-
 SILENT = Unknown("Pod bot-2 does not answer.")
 
 

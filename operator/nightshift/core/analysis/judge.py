@@ -152,8 +152,8 @@ def _times(
     name: str,
     rules: Rules,
 ) -> Finding:
-    pairs, requests = latency.paired(times, rules), found.tally.errors.candidate
-    finding = latency.finding(metric, what, seen, pairs, stable_name=name, requests=requests, rules=rules)
+    pairs = latency.paired(times, rules)
+    finding = latency.finding(metric, what, seen, pairs, stable_name=name, rules=rules)
     more = is_asked_more(found.tally.load, rules.load_ratio, rules.busy)
     if finding.verdict is Verdict.FAIL and more:
         says = f"{finding.says}, but its replicas are asked {rules.load_ratio:g}x as often or more"
