@@ -65,6 +65,7 @@ class Compared:
     tail: float
     """Ratio of the 95th percentiles."""
     typical_at_most: float
+    """Infinite where a few requests set no limit."""
     typical_at_least: float
     tail_at_least: float
     has_tail: bool
@@ -94,6 +95,9 @@ def requests_timed(tally: Tally) -> int:
 def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
     """What histograms say; None where they say nothing, also since all times are in one wide bucket.
 
+    Of few requests the limits of the median lie outside of all of them, where no bucket tells how far: with z = 1.645
+    these are z**2 = 2.7 independent ones, or 31 while windows have not shown yet how much ranks vary (11.6 times more).
+
     Args:
         tally: Of all windows.
         requests: Of the candidate in them, 0 where each has one time. Times of one request go together, so a request
@@ -115,6 +119,8 @@ def compared(tally: TimesTally, requests: int, rules: Rules) -> Compared | None:
         normal_evidence(ranks.score / spread, ranks.information / spread, rules.mixture)
         for ranks, spread in zip((tally.typical, tally.tail), dispersions, strict=True)
     ]
+    if min(asked, tally.stable_seen) / spread <= deviations(rules.doubt) ** 2:
+        at_most = math.inf
     return Compared(
         requests=requests or asked,
         typical=typical,

@@ -114,7 +114,7 @@ def _requests_for_times(have: int, metric: Metric, evidence: Evidence, rules: Ru
     else:
         times = tally.first_token if tally.first_token.stable_seen else tally.total
         seen = latency.compared(times, 0, rules)
-    if seen is None or have < _LEAST:
+    if seen is None or have < _LEAST or math.isinf(seen.typical_at_most):
         return _at_least_some(_UNSEEN_REQUESTS - have, have)
     half = math.log(seen.typical_at_most / seen.typical)
     wide = half * (1 + deviations(1 - rules.power) / deviations(rules.doubt))
