@@ -47,20 +47,13 @@ def test_a_tail_holds_a_pass_back_once_there_are_requests_beyond_it(
 
 def test_tokens_of_few_requests_tell_of_no_tail_however_many_they_are() -> None:
     """Those of golden questions, while no client asks, are of as many requests as there are first tokens."""
-    slow = Arm(0, 0, first_token=times(1), inter_token=times(20, SLOW_TAIL), stalled=False)
-    usual = Arm(0, 0, first_token=times(1), inter_token=times(20), stalled=False)
-    held = {
-        number: finding(
-            judged(
-                evidence(
-                    *(replace(item, first_token=few(number, 0).first_token) for item in (usual, slow)),
-                    pairs(60, **ALIKE),
-                )
-            ),
-            Metric.INTER_TOKEN,
-        ).verdict
-        for number in (10, 2000)
-    }
+
+    def verdict(requests: int) -> Verdict:
+        usual = replace(few(requests, 0), requests=0, inter_token=times(20))
+        found = evidence(usual, replace(usual, inter_token=times(20, SLOW_TAIL)), pairs(60, **ALIKE))
+        return finding(judged(found), Metric.INTER_TOKEN).verdict
+
+    held = {requests: verdict(requests) for requests in (10, 2000)}
     assert held == {10: Verdict.PASS, 2000: Verdict.INCONCLUSIVE}
 
 
