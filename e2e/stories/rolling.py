@@ -313,6 +313,7 @@ def rolled_back(
     told = world.eventually("an Event tells why", lambda: next(iter(notes(world, "RolledBack", name)), None), 30)
     world.tell("", told)
     assert told.partition(" back: ")[2].rstrip(".") in said["message"], said["message"]
+    assert notes(world, "JudgedWorse") == [], "told once, by RolledBack"
     assert seen.phases(revision)[-2:] == [Phase.ROLLING_BACK, Phase.ROLLED_BACK]
     return told
 

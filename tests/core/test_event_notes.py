@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from nightshift.api.conditions import Condition
 from nightshift.api.status import Status
 from nightshift.core.events import events
-from nightshift.core.planning import Plan
+from nightshift.core.planning import EventNote, Plan
 from tests.support.builders import DIGEST, HUB_MODEL, NOW, revision
 
 PLAN = Plan(target=revision())
@@ -98,6 +99,35 @@ def test_only_what_changed_makes_an_event(before: Status, after: Status, expecte
     found = events(before, after, PLAN)
     assert [(note.type, note.reason) for note in found] == expected
     assert all(note.message.startswith("About ") for note in found)
+
+
+@pytest.mark.parametrize(
+    ("announced", "after", "expected"),
+    [
+        pytest.param(
+            EventNote("Warning", "RolledBack", "It is bad.", why="Bad"), STALLED, ["RolledBack"], id="stalled"
+        ),
+        pytest.param(
+            EventNote("Warning", "RolloutPaused", "No room.", why="NoGpuCapacity"),
+            NO_GPU,
+            ["RolloutPaused"],
+            id="blocked by something that may pass",
+        ),
+        pytest.param(
+            EventNote("Warning", "RolloutPaused", "No room.", why="NoGpuCapacity"),
+            STALLED,
+            ["RolloutPaused", "Bad"],
+            id="stalled for another reason",
+        ),
+        pytest.param(EventNote("Normal", "Promoted", "It serves."), STALLED, ["Promoted", "Bad"], id="of no condition"),
+    ],
+)
+def test_what_the_plan_has_announced_conditions_do_not_tell_again(
+    announced: EventNote, after: dict[str, str], expected: list[str]
+) -> None:
+    under_way = state(**{**SERVES, "Ready": "False:Judging", "Progressing": "True:Judging"})
+    found = events(under_way, state(**after), replace(PLAN, announcements=(announced,)))
+    assert [note.reason for note in found] == expected
 
 
 def test_another_revision_is_told_with_what_it_is() -> None:

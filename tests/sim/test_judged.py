@@ -141,6 +141,9 @@ def test_a_step_lasts_until_it_has_passed_and_a_failure_counts_at_once() -> None
     assert simulation.condition("Reconciling")[0] == "False"
     assert simulation.condition("Available")[0] == "True"
     assert events(simulation, "RolledBack") == [f"Revision {new} rolled back: {SLOWER}"]
+    assert events(simulation, "JudgedWorse") == []
+    (ready,) = [item for item in simulation.status().conditions if item.type == "Ready"]
+    assert ready.message.startswith(f"Rolled back to revision {old}: {SLOWER}. Change the spec")
     writes = simulation.writes
     simulation.pass_time(100_000)
     simulation.settle()
@@ -221,6 +224,8 @@ def test_without_evidence_it_pauses_as_it_is_and_goes_on_by_itself() -> None:
     assert rollout(simulation).reason == "EvidenceUnavailable"
     assert weights(simulation) == {old: 95, new: 5}
     assert simulation.condition("Stalled")[0] == "False"
+    assert len(events(simulation, "RolloutPaused")) == 1
+    assert events(simulation, "EvidenceUnavailable") == []
     compared.readable = True
     minutes(simulation, 60, least=4)
     assert rollout(simulation).phase is Phase.PROMOTED

@@ -106,8 +106,11 @@ def test_one_that_is_worse_says_by_what(tale: Tale, says: str, told: dict[Tale, 
 
 
 def test_without_evidence_it_stands_still_and_goes_on_when_there_is_some(told: dict[Tale, Simulation]) -> None:
-    found = [item for item in reasons(told[tales.paused_while_the_gateway_is_silent]) if item.startswith("Rollout")]
+    simulation = told[tales.paused_while_the_gateway_is_silent]
+    found = [item for item in reasons(simulation) if item.startswith("Rollout")]
     assert found.count("RolloutPaused") == 1
+    (line,) = [line for line in simulation.log if line.startswith("event: Warning RolloutPaused")]
+    assert "is paused: Gateway pod gw-1 does not say: " in line
     assert found.index("RolloutResumed") == found.index("RolloutPaused") + 1
 
 

@@ -266,7 +266,7 @@ def _judged(deployment: LLMDeployment, revision: Revision, observed: Observed, n
         return None
     cause = told(verdict)
     reason = f"Revision {revision.hash} has failed ({cause.reason}); revision {verdict.returned_to} serves again."
-    event = EventNote("Warning", "RolledBack", cause.message)
+    event = EventNote("Warning", "RolledBack", cause.message, why=cause.reason)
     return _Note(replace(revision.marks, verdict=verdict), reason, event)
 
 

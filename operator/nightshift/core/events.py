@@ -10,17 +10,19 @@ def events(before: Status, after: Status, plan: Plan) -> tuple[EventNote, ...]:
     """Events for the step from one status to the next.
 
     Only transitions make Events, so a reconcile that changes nothing records nothing. What several
-    conditions say with the same words is recorded once, as a warning if it is one.
+    conditions say with the same words is recorded once, as a warning if it is one; what the plan has
+    announced, conditions do not tell again.
     """
     notes: list[EventNote] = list(plan.announcements)
     if plan.target is not None and before.target_revision != plan.target.hash:
         message = f"Revision {plan.target.hash}: {description(plan.target)}."
         notes.append(EventNote("Normal", "RevisionSelected", message))
+    announced = {note.why for note in plan.announcements if note.why}
     old = {condition.type: condition for condition in before.conditions}
     for condition in after.conditions:
         was = old.get(condition.type)
         same = was is not None and (was.status, was.reason) == (condition.status, condition.reason)
-        if same:
+        if same or condition.reason in announced:
             continue
         if condition.type == "Ready" and (condition.status == "True" or was is None or was.status != "False"):
             notes.append(EventNote("Normal", condition.reason, condition.message))

@@ -89,6 +89,8 @@ class EventNote:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    why: str = ""
+    """The reason of the conditions that it tells of: they make no other Event."""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,41 @@ def test_missing_data_never_promotes_whatever_the_spec_says() -> None:
         assert (found.state.phase, found.state.reason) == (Phase.PAUSED, "EvidenceMissing")
 
 
+@pytest.mark.parametrize(
+    ("it", "seconds", "says"),
+    [
+        pytest.param(
+            {"judgement": BLIND, "read_at": later(150)},
+            300,
+            "The rollout of 0.32.0 is paused: The gateway did not answer; everything was last read at 12:02:30 UTC. "
+            "See that the gateway's and the engines' pods are ready and that the operator reaches them, and their "
+            "logs. Both revisions go on as they are; it goes on by itself",
+            id="gateway and engines",
+        ),
+        pytest.param(
+            {"judgement": BLIND, "read_at": later(7000)},
+            7200,
+            "The rollout of 0.32.0 is paused: The gateway did not answer; everything was last read at 13:56:40 UTC. "
+            "See that the gateway's and the engines' pods are ready and that the operator reaches them, and their "
+            "logs. 0.31.0 serves meanwhile",
+            id="until the deadline",
+        ),
+        pytest.param(
+            {"judgement": Unknown("The golden set is not there.")},
+            300,
+            "The rollout of 0.32.0 is paused: The golden set is not there. Both revisions go on",
+            id="something else",
+        ),
+    ],
+)
+def test_a_pause_for_missing_data_says_first_what_cannot_be_read(
+    it: dict[str, object], seconds: float, says: str
+) -> None:
+    (event,) = step(state(Phase.JUDGING), situation(**it), seconds).events
+    assert event.reason == "RolloutPaused"
+    assert event.message.startswith(says), event.message
+
+
 def test_step_by_step_to_the_end() -> None:
     now, it = state(Phase.JUDGING), situation(judgement=PASS)
     for index in (1, 2):

@@ -54,9 +54,9 @@ def basis(evidence: Evidence) -> Basis:
     pairs = evidence.golden.value if isinstance(evidence.golden, Known) else ()
     stable, candidate = evidence.stable, evidence.candidate
     if isinstance(stable, Unknown):
-        return Basis(evidence.earlier, pairs, stable.reason or "nothing was read of it")
+        return Basis(evidence.earlier, pairs, stable.reason or "Nothing was read of the stable revision.")
     if isinstance(candidate, Unknown):
-        return Basis(evidence.earlier, pairs, candidate.reason or "nothing was read of it")
+        return Basis(evidence.earlier, pairs, candidate.reason or "Nothing was read of the candidate.")
     tally = with_window(evidence.earlier, stable.value, candidate.value, evidence.seconds)
     return Basis(tally, pairs, "")
 
@@ -122,10 +122,10 @@ def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Fin
 
 
 def _blind(finding: Finding, reason: str) -> Finding:
-    """What was seen before fails a candidate all the same; it passes nothing."""
+    """What was seen before fails a candidate all the same; it passes nothing, and says what could not be read."""
     if finding.verdict is Verdict.FAIL:
         return finding
-    return Finding(finding.metric, Verdict.ERROR, f"{finding.metric} cannot be compared: {reason}")
+    return Finding(finding.metric, Verdict.ERROR, reason)
 
 
 def _first_token(found: Basis, name: str, rules: Rules) -> Finding:
@@ -139,7 +139,7 @@ def _first_token(found: Basis, name: str, rules: Rules) -> Finding:
 
 
 def _inter_token(found: Basis, name: str, rules: Rules) -> Finding:
-    seen = latency.compared(found.tally.inter_token, found.tally.errors.candidate, rules)
+    seen = latency.compared(found.tally.inter_token, latency.requests_timed(found.tally), rules)
     return _times(Metric.INTER_TOKEN, latency.INTER_TOKEN_NAME, seen, found.inter_token_pairs, found, name, rules)
 
 
@@ -152,8 +152,8 @@ def _times(
     name: str,
     rules: Rules,
 ) -> Finding:
-    pairs, requests = latency.paired(times, rules), found.tally.errors.candidate
-    finding = latency.finding(metric, what, seen, pairs, stable_name=name, requests=requests, rules=rules)
+    pairs = latency.paired(times, rules)
+    finding = latency.finding(metric, what, seen, pairs, stable_name=name, rules=rules)
     more = is_asked_more(found.tally.load, rules.load_ratio, rules.busy)
     if finding.verdict is Verdict.FAIL and more:
         says = f"{finding.says}, but its replicas are asked {rules.load_ratio:g}x as often or more"

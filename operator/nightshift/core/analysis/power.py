@@ -110,11 +110,11 @@ def needs(evidence: Evidence, rules: Rules) -> Needs:
 def _requests_for_times(have: int, metric: Metric, evidence: Evidence, rules: Rules) -> int:
     tally = basis(evidence).tally
     if metric is Metric.INTER_TOKEN:
-        seen = latency.compared(tally.inter_token, tally.errors.candidate, rules)
+        seen = latency.compared(tally.inter_token, latency.requests_timed(tally), rules)
     else:
         times = tally.first_token if tally.first_token.stable_seen else tally.total
         seen = latency.compared(times, 0, rules)
-    if seen is None or have < _LEAST:
+    if seen is None or have < _LEAST or math.isinf(seen.typical_at_most):
         return _at_least_some(_UNSEEN_REQUESTS - have, have)
     half = math.log(seen.typical_at_most / seen.typical)
     wide = half * (1 + deviations(1 - rules.power) / deviations(rules.doubt))

@@ -80,6 +80,9 @@ class Rules:
     """The chance that what is as good as the stable revision passes with the requests that `needs` asks for."""
     tail_alpha_share: float = 0.3
     """The part of a latency's alpha that watches the slowest requests, the rest the usual ones."""
+    tail_requests: int = 60
+    """Of each revision, before their 95th percentile alone holds a pass back. Of 60 three lie beyond it on average; of
+    fewer than 59 none may, more often than doubt: 0.95**59 = 0.048. A p95 of two requests is the slower of the two."""
     mixture: float = 40.0
     """Effective requests, n m / (n + m), at which the evidence of ranks grows best."""
     dispersion: float = 2.0

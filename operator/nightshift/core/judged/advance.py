@@ -226,6 +226,8 @@ def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _
         return _Found(Happening.PASSED if last else Happening.STEP_PASSED, says=judged.value.says)
     blind = isinstance(judged, Unknown) or judged.value.verdict is Verdict.ERROR
     says = judged.reason if isinstance(judged, Unknown) else judged.value.says
+    if blind:
+        says = _unread(says, it.read_at)
     if blind and it.read_at is not None and now < it.read_at + timedelta(seconds=BLIND_SECONDS):
         return None
     if blind and late:
@@ -238,6 +240,21 @@ def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _
         says = f"Its replicas did not come for {percent(state)} % of the requests until the deadline."
     by_policy = {"Promote": Happening.LET_THROUGH, "Rollback": Happening.SENT_BACK}
     return _Found(by_policy.get(pace.on_inconclusive, Happening.LEFT_OPEN), OPEN, says)
+
+
+def _unread(why: str, read_at: datetime | None) -> str:
+    """What cannot be read, since when, and what to do.
+
+    Args:
+        why: What cannot be read, and why, as a sentence.
+        read_at: When gateway and engines were last read; None: they are not what is missing.
+    """
+    if read_at is None:
+        return why
+    return (
+        f"{why.rstrip('.')}; everything was last read at {read_at:%H:%M:%S} UTC. See that the gateway's and the "
+        "engines' pods are ready and that the operator reaches them, and their logs."
+    )
 
 
 def _promoting(it: Situation) -> _Found | None:

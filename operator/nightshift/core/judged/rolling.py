@@ -17,7 +17,7 @@ from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE, ENDED
 from nightshift.core.judged.pools import Contender, claim
 from nightshift.core.judged.steps import UNDONE, Fleet, holds
-from nightshift.core.judged.telling import Names, Seen, called, rolled_back
+from nightshift.core.judged.telling import Names, Seen, called
 from nightshift.core.marks import Marks, Order
 from nightshift.core.observed import Observed
 from nightshift.core.placing import Move, Placing
@@ -31,7 +31,6 @@ BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.RO
 """Phases in which the stable revision is what is to serve."""
 QUIET_SECONDS = 15.0
 """After it lost its requests, a candidate is looked at again so often."""
-_MESSAGE = 2000
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def rolling(
         decided.state.since,
         emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
     )
-    marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
+    marks = _with_comparison(_marks(deployment, target, state, decided, now), state, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
     questions = asking.plan if asking is not None and is_comparing(decided.state) else over(observed)
@@ -237,7 +236,7 @@ def abandoned(
         step = advance(state, Situation(0, 0, 0, superseded=True), _pace(deployment), who, now)
         marks = replace(item.marks, rollout=step.state, ordered=None, started=None)
         if step.state.phase is Phase.ROLLED_BACK:
-            marks = _failed(deployment, marks, step.state, who, now)
+            marks = _failed(deployment, marks, step.state, now)
         found.append((item, marks, step))
     return tuple(found)
 
@@ -324,7 +323,6 @@ def _marks(
     target: Revision,
     before: RolloutState,
     decided: Conduct,
-    who: Names,
     now: datetime,
 ) -> Marks:
     """What is noted on the candidate."""
@@ -334,7 +332,7 @@ def _marks(
     if state.phase is Phase.PROMOTED and before.phase is not Phase.ROLLING_BACK:
         return replace(marks, proven=now, started=None, ordered=None, verdict=None)
     if state.phase is Phase.ROLLED_BACK:
-        return _failed(deployment, marks, state, who, now)
+        return _failed(deployment, marks, state, now)
     if state.phase is Phase.ABANDONED:
         return replace(marks, started=None, ordered=None)
     if before.phase is Phase.ROLLED_BACK:
@@ -342,9 +340,9 @@ def _marks(
     return marks
 
 
-def _failed(deployment: LLMDeployment, marks: Marks, state: RolloutState, who: Names, now: datetime) -> Marks:
+def _failed(deployment: LLMDeployment, marks: Marks, state: RolloutState, now: datetime) -> Marks:
     """One that failed has to prove itself again; one that a person took back has not."""
-    says = rolled_back(state, who)[:_MESSAGE].rstrip(".") + "."
+    says = state.says.rstrip(".") + "."
     verdict = FailedTry(
         reason=state.reason or "RolledBack", message=says, at=now, returned_to=state.stable, retry=deployment.retry
     )

@@ -91,7 +91,7 @@ def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[Event
         part = says or f"{percent(after)} % of the requests"
         return (EventNote("Normal", "RolloutJudging", _sentence(who, f"is compared with {names.stable}", part)),)
     if new is Phase.PAUSED:
-        return (EventNote("Warning", "RolloutPaused", paused_message(after, names)),)
+        return (EventNote("Warning", "RolloutPaused", paused_message(after, names), why=_paused_reason(after)),)
     if before.phase is Phase.PAUSED and new in (Phase.JUDGING, Phase.PREFLIGHT, Phase.PLACING):
         return (EventNote("Normal", "RolloutResumed", _sentence(who, "goes on", says)),)
     if new is Phase.PROMOTING:
@@ -104,7 +104,7 @@ def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[Event
     if new is Phase.ROLLING_BACK:
         return (EventNote("Warning", "RollingBack", _sentence(who, f"gives way to {names.stable}", says)),)
     if new is Phase.ROLLED_BACK:
-        return (EventNote("Warning", "RolledBack", rolled_back(after, names)),)
+        return (EventNote("Warning", "RolledBack", rolled_back(after, names), why=after.reason),)
     if new is Phase.ABANDONED:
         return (EventNote("Normal", "RolloutAbandoned", _sentence(who, "is given up", says)),)
     if before.phase is Phase.ROLLED_BACK:
@@ -175,8 +175,11 @@ def waits_for_person(state: RolloutState, names: Names) -> Cause | None:
     if state.phase is not Phase.PAUSED:
         return None
     by_itself = state.reason == NO_EVIDENCE or waits_for_room(state)
-    reason = "RolloutPaused" if state.reason in (BY_ORDER, "") else state.reason
-    return Cause(reason, paused_message(state, names), definite=not by_itself)
+    return Cause(_paused_reason(state), paused_message(state, names), definite=not by_itself)
+
+
+def _paused_reason(state: RolloutState) -> str:
+    return "RolloutPaused" if state.reason in (BY_ORDER, "") else state.reason
 
 
 def _sentence(who: str, what: str, why: str) -> str:
