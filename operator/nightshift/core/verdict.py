@@ -116,6 +116,15 @@ def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now
     return cause if late and cause is not None and cause.reason in _NO_VERDICT else None
 
 
+def fails(observed: Observed, revision: str) -> Cause | None:
+    """Why replicas of a revision will not serve by waiting, whose fault it may be; None where they may.
+
+    One that is only starting, or that the cluster has no place for, has not failed.
+    """
+    cause = revision_cause(observed, revision)
+    return cause if cause is not None and cause.definite and cause.reason not in _NO_VERDICT else None
+
+
 def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:
     """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody."""
     limit = target.spec.engine.start_deadline_seconds
