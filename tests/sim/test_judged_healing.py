@@ -132,3 +132,40 @@ def test_what_was_changed_while_it_was_off_is_what_is_started(gpus: int) -> None
     assert simulation.condition("Ready") == ("True", "Serving")
     assert all_serve(simulation, simulation.status().target_revision)
     assert simulation.status().target_revision != old
+
+
+@pytest.mark.parametrize(
+    "again",
+    [{"order": "retry Bob: it was the network"}, {"retry": "once more"}],
+    ids=["by an order", "by nightshift.dev/retry"],
+)
+def test_what_a_person_took_back_is_judged_when_it_is_tried_again(again: dict[str, str]) -> None:
+    simulation, compared = judged(replicas=2)
+    old = simulation.status().revision
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 40, least=2)
+    new = simulation.status().revision
+    simulation.annotate(order="undo Ada: customers complain")
+    minutes(simulation, 10, least=2)
+    assert all_serve(simulation, old)
+    compared.verdict = Verdict.INCONCLUSIVE
+    simulation.annotate(**again)
+    minutes(simulation, 20, least=2)
+    assert rollout(simulation).phase is Phase.JUDGING
+    assert weights(simulation) == {old: 95, new: 5}
+
+
+def test_the_way_back_to_a_revision_that_does_not_start_any_more_is_given_up_and_told() -> None:
+    simulation, _ = judged(replicas=2)
+    old = simulation.status().revision
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 40, least=2)
+    new = simulation.status().revision
+    crash(simulation, old)
+    simulation.annotate(order="undo Ada: customers complain")
+    minutes(simulation, 10, least=2)
+    assert all_serve(simulation, new)
+    assert weights(simulation) == {new: 100}
+    assert rollout(simulation).phase is Phase.PROMOTED
+    (told,) = events(simulation, "UndoEnded")
+    assert "unrecognized arguments" in told

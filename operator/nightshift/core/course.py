@@ -243,7 +243,8 @@ def _retried(deployment: LLMDeployment, revision: Revision, now: datetime) -> _N
     if verdict is None or deployment.retry is None or deployment.retry == verdict.retry:
         return None
     reason = f"Trying revision {revision.hash} again, as the annotation {names.ANNOTATION_RETRY} asks."
-    return _Note(_fresh(revision.marks, now), reason, EventNote("Normal", "Retrying", reason))
+    marks = replace(_fresh(revision.marks, now), proven=None)
+    return _Note(marks, reason, EventNote("Normal", "Retrying", reason))
 
 
 def _proven(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> _Note | None:

@@ -146,6 +146,7 @@ def rolling(
     placed = any(pod.node is not None or pod.ready or pod.containers for pod in pods)
     proven = target.marks.proven is not None and target.marks.verdict is None
     gone = bool(failed or state.heals)
+    returns_not = failure if state.phase is Phase.ROLLING_BACK else None
     # What a placed candidate has is no other's: only a revision that comes back may find it taken.
     taken = not placed or state.phase is Phase.ROLLING_BACK
     refused = room.cause if room.move is Move.REFUSE and taken else None
@@ -164,7 +165,7 @@ def rolling(
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
         read_at=_read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
-        held_up=refused or held_up(deployment, target, observed, now),
+        held_up=refused or held_up(deployment, target, observed, now) or returns_not,
         superseded=superseded,
         order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
     )
@@ -359,12 +360,12 @@ def _marks(
     if state.phase is Phase.ABANDONED:
         return replace(marks, started=None, ordered=None)
     if before.phase is Phase.ROLLED_BACK:
-        return replace(marks, started=now, ordered=None, verdict=None)
+        return replace(marks, started=now, ordered=None, verdict=None, proven=None)
     return marks
 
 
 def _failed(deployment: LLMDeployment, marks: Marks, state: RolloutState, who: Names, now: datetime) -> Marks:
-    """One that failed has to prove itself again; one that a person took back has not."""
+    """One that failed has to prove itself again; one that a person took back only where it is to be tried again."""
     says = rolled_back(state, who)[:_MESSAGE].rstrip(".") + "."
     verdict = FailedTry(
         reason=state.reason or "RolledBack", message=says, at=now, returned_to=state.stable, retry=deployment.retry

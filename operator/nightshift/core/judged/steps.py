@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightshift.api.rollout import Phase, RolloutState
-from nightshift.core.judged.phases import TRYING
 from nightshift.core.rollout import RevisionState, replica_counts
 
 UNDONE = "Undone"
@@ -207,7 +206,7 @@ def _part(state: RolloutState, fleet: Fleet, candidate: int, serving: int) -> in
         return max(even, share(fleet.wanted, candidate, serving, percent(state))) if candidate else 0
     if not serving:
         return 100
-    if state.phase in TRYING or is_bad(state):
+    if is_bad(state):
         return 0
     lacking = max(0, fleet.wanted - serving)
     return share(fleet.wanted, min(candidate, lacking), serving, 0) if lacking else 0
