@@ -2,11 +2,14 @@
 
 import pytest
 
-from nightshift.adapters.kube import Object
+from nightshift.adapters.kube import Object, Reference
 from nightshift.api.rollout import Phase
 from nightshift.core.analysis.verdict import Verdict
 from tests.sim.test_judged import ARGUMENT, all_serve, events, judged, minutes, ready, rollout, weights
+from tests.support.builders import NOW, model_spec, with_gateway
+from tests.support.judged_tales import idle_since, pass_minutes
 from tests.support.simulation import Simulation
+from tests.support.traffic import Traffic
 from tests.support.world import Fate, is_ready
 
 OTHER = {"args": ["--max-model-len=2048"]}
@@ -169,3 +172,54 @@ def test_the_way_back_to_a_revision_that_does_not_start_any_more_is_given_up_and
     assert rollout(simulation).phase is Phase.PROMOTED
     (told,) = events(simulation, "UndoEnded")
     assert "unrecognized arguments" in told
+
+
+def test_where_the_stable_revision_cannot_be_read_nothing_is_decided_until_a_person_does() -> None:
+    simulation, compared = judged(replicas=1)
+    compared.verdict = Verdict.INCONCLUSIVE
+    old = simulation.status().revision
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 4, least=1)
+    new = simulation.status().target_revision
+    before = weights(simulation)
+    assert before == {old: 95, new: 5}
+    where = Reference("apps/v1", "ControllerRevision", "ml", f"bot-{old}")
+    simulation.server.change(where, lambda raw: raw.update(data={"written": "by another version"}))
+    compared.verdict = Verdict.PASS
+    minutes(simulation, 60, least=2)
+    assert rollout(simulation).phase is Phase.JUDGING
+    assert weights(simulation) == before
+    assert (ready(simulation, old), ready(simulation, new)) == (1, 1)
+    assert simulation.condition("Stalled") == ("True", "RevisionUnreadable")
+    simulation.annotate(order="promote Ada: it is lost")
+    minutes(simulation, 10, least=1)
+    assert all_serve(simulation, new)
+
+
+ON_DEMAND = {"mode": "Auto", "minReplicas": 0, "maxReplicas": 2, "target": {"concurrentRequests": 16}}
+
+
+@pytest.mark.parametrize(
+    ("outage", "phase", "reason"),
+    [
+        pytest.param(False, Phase.PAUSED, "NoGpuCapacity", id="and is given back where no outage is allowed"),
+        pytest.param(True, Phase.PROMOTED, "", id="and is enough where one is"),
+    ],
+)
+def test_at_zero_a_candidate_on_the_only_accelerator_holds_it_no_longer_than_a_node_may_take_to_come(
+    outage: bool, phase: Phase, reason: str
+) -> None:
+    rollout_spec = {"strategy": "Auto", "allowOutage": outage}
+    simulation = Simulation(model_spec(scaling=ON_DEMAND, rollout=rollout_spec), gpus=1, chosen=with_gateway())
+    simulation.asked_by(Traffic(0, NOW))
+    simulation.demand = lambda now: idle_since(NOW, now)
+    simulation.settle()
+    pass_minutes(simulation, 30)
+    assert not any(simulation.asked().values())
+    simulation.change_spec(engine=ARGUMENT)
+    pass_minutes(simulation, 10)
+    assert rollout(simulation).phase is Phase.JUDGING
+    pass_minutes(simulation, 10)
+    assert (rollout(simulation).phase, rollout(simulation).reason) == (phase, reason)
+    assert not any(simulation.asked().values())
+    assert simulation.condition("Stalled")[0] == ("True" if phase is Phase.PAUSED else "False")

@@ -167,13 +167,17 @@ def noted(
 def _room(deployment: LLMDeployment, candidate: Revision, observed: Observed, now: datetime) -> Placing:
     """How the candidate gets on, or, where it does not look for room, the revision that has to be whole before it."""
     own = placing(deployment, candidate, observed, now)
-    if own is not GOING_ON or not deployment.spec.replicas:
+    if own is not GOING_ON:
         return own
     stable = stable_revision(candidate, candidate.marks.rollout, observed)
     if stable is None:
         return own
     ordered = replace(stable, marks=replace(stable.marks, ordered=candidate.marks.ordered))
-    return placing(deployment, ordered, observed, now)
+    found = placing(deployment, ordered, observed, now)
+    if observed.ready(candidate.hash) and not observed.ready(stable.hash) and found.move not in (Move.GO_ON, Move.WAIT):
+        # What alone serves is not stopped for what it is compared with, whatever is allowed.
+        return replace(found, move=Move.REFUSE)
+    return found
 
 
 def _rolled(

@@ -11,6 +11,7 @@ from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
 from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
+from nightshift.core.judged.beside import alone, held, is_unread
 from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
 from nightshift.core.judged.conduct import (
     NOBODY,
@@ -133,6 +134,10 @@ def rolling(
     """
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
+    ordered = None if superseded else read_order(deployment.order, last_seen([*_states(observed), state]))
+    if is_unread(state, observed) and ordered is None and not superseded:
+        stays, questions = held(deployment, target, state, observed)
+        return Rolling(stays, who, None, target.marks, None, questions=questions)
     compared, asking = _evidence(deployment, target, stable, state, observed, config, who, now)
     fleet = _fleet(deployment, target, stable, observed, room)
     failure = fails(observed, stable.hash) if stable is not None else None
@@ -141,11 +146,13 @@ def rolling(
     state = healing(state, fleet, failed, short=short)
     fleet = replace(fleet, gives_up=bool(state.heals) or (bool(failed) and short))
     route = live_route(deployment, observed)
-    weights = {item.hash: item.weight for item in route.revisions} if route is not None else None
+    told = {item.hash: item.weight for item in route.revisions} if route is not None else None
     pods = observed.engine_pods(target.hash)
     placed = any(pod.node is not None or pod.ready or pod.containers for pod in pods)
     proven = target.marks.proven is not None and target.marks.verdict is None
     gone = bool(failed or state.heals)
+    lonely = alone(target, stable, observed, room) if stable is not None else None
+    over_it = lonely is not None and deployment.spec.rollout.allow_outage
     returns_not = failure if state.phase is Phase.ROLLING_BACK else None
     # What a placed candidate has is no other's: only a revision that comes back may find it taken.
     taken = not placed or state.phase is Phase.ROLLING_BACK
@@ -157,17 +164,18 @@ def rolling(
         cleared=cleared,
         turn=observed.turn,
         placed=placed,
-        reached=has_weight(state, fleet, weights),
+        reached=has_weight(state, fleet, told),
         complete=_complete(deployment, target, observed),
-        drained=gave_up(fleet, weights, idle=_idle(deployment, target, state, observed, now)),
+        drained=gave_up(fleet, told, idle=_idle(deployment, target, state, observed, now)),
         stable_there=stable is not None,
-        unjudged=stable is None or nothing_to_compare(state, fleet, proven=proven, failed=gone),
+        unjudged=stable is None or over_it or nothing_to_compare(state, fleet, proven=proven, failed=gone),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
         read_at=_read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now) or returns_not,
+        alone=lonely,
         superseded=superseded,
-        order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
+        order=ordered,
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
