@@ -6,6 +6,7 @@ import pytest
 
 from nightshift.api import names
 from nightshift.api.revision import FailedTry
+from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.facts import Known
 from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.object_events import EventsAnswer, ObjectEvent
@@ -132,6 +133,26 @@ def test_the_last_good_one_is_the_latest_that_served_in_full_before_one_that_ser
     of_an_older_operator = replace(serving, revisions=(unproven, TRIED, half))
     assert last_good(of_an_older_operator.revisions, TRIED, of_an_older_operator) == half
     assert last_good((TRIED,), TRIED, Observed(revisions=(TRIED,))) is None
+
+
+GIVEN_UP = replace(OTHER, marks=replace(PROVEN, rollout=RolloutState(phase=Phase.ABANDONED, since=NOW, stable="x")))
+AGAIN = replace(OTHER, marks=replace(PROVEN, started=NOW))
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        pytest.param((GOOD, GIVEN_UP), GOOD, id="an old one that was tried again and given up comes after what serves"),
+        pytest.param((GOOD, AGAIN), GOOD, id="so does one that is tried again and has not served in full since"),
+        pytest.param((replace(GOOD, marks=Marks()), GIVEN_UP), replace(GOOD, marks=Marks()), id="though it was none"),
+        pytest.param((GIVEN_UP,), GIVEN_UP, id="where nothing serves it is better than nothing"),
+    ],
+)
+def test_the_last_good_one_is_not_what_was_tried_again_in_vain(
+    others: tuple[Revision, ...], expected: Revision
+) -> None:
+    serving = Observed(revisions=(*others, TRIED), pods=(pod(GOOD.hash, ready=True),))
+    assert last_good(serving.revisions, TRIED, serving) == expected
 
 
 def test_the_worked_example_of_the_deadline() -> None:

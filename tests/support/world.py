@@ -26,6 +26,8 @@ class Fate(Enum):
     SERVES = auto()
     CRASHES = auto()
     PULL_FAILS = auto()
+    STARTS = auto()
+    """Its engine runs, and is not ready yet."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class World:
             changed = {**raw, "status": dict(status)}
             _crashed(changed, "error: unrecognized arguments: --speed=ludicrous")
             return dict(changed["status"])
+        if fate is Fate.STARTS:
+            return None
         ready = {**engines[0], "ready": True}
         return _scheduled(engine=ready, phase="Running", ready=True)
 

@@ -65,4 +65,9 @@ class RolloutState(StoredModel):
     reason: str = Field(default="", max_length=64, description="Why it is paused or went back.")
     says: str = Field(default="", max_length=1024, description="The evidence in one sentence.")
     ordered: Ordering | None = Field(default=None, description="The last order that was seen.")
+    heals: str = Field(
+        default="",
+        max_length=64,
+        description="Why no replica of the stable revision serves, where those that failed gave way to this one.",
+    )
     before_pause: Phase | None = Field(default=None, description="The phase to which a resumed rollout returns.")

@@ -167,13 +167,17 @@ def noted(
 def _room(deployment: LLMDeployment, candidate: Revision, observed: Observed, now: datetime) -> Placing:
     """How the candidate gets on, or, where it does not look for room, the revision that has to be whole before it."""
     own = placing(deployment, candidate, observed, now)
-    if own is not GOING_ON or not deployment.spec.replicas:
+    if own is not GOING_ON:
         return own
     stable = stable_revision(candidate, candidate.marks.rollout, observed)
     if stable is None:
         return own
     ordered = replace(stable, marks=replace(stable.marks, ordered=candidate.marks.ordered))
-    return placing(deployment, ordered, observed, now)
+    found = placing(deployment, ordered, observed, now)
+    if observed.ready(candidate.hash) and not observed.ready(stable.hash) and found.move not in (Move.GO_ON, Move.WAIT):
+        # What alone serves is not stopped for what it is compared with, whatever is allowed.
+        return replace(found, move=Move.REFUSE)
+    return found
 
 
 def _rolled(
@@ -243,7 +247,8 @@ def _retried(deployment: LLMDeployment, revision: Revision, now: datetime) -> _N
     if verdict is None or deployment.retry is None or deployment.retry == verdict.retry:
         return None
     reason = f"Trying revision {revision.hash} again, as the annotation {names.ANNOTATION_RETRY} asks."
-    return _Note(_fresh(revision.marks, now), reason, EventNote("Normal", "Retrying", reason))
+    marks = replace(_fresh(revision.marks, now), proven=None)
+    return _Note(marks, reason, EventNote("Normal", "Retrying", reason))
 
 
 def _proven(deployment: LLMDeployment, revision: Revision, observed: Observed, now: datetime) -> _Note | None:

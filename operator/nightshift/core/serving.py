@@ -55,7 +55,8 @@ def serve(deployment: LLMDeployment, course: Course, observed: Observed, now: da
             notes.append(f"Revision {hash_}: {live.replicas if live else 0} -> {count} replicas.")
         manifest = children.replica_set(deployment, by_hash[hash_], count)
         sets.append(template_dated(manifest, by_hash[hash_], observed, now))
-    deletes += _orphans(deployment, target, observed, frozenset(by_hash))
+    if rolling is None or rolling.state.phase in (Phase.PROMOTING, Phase.PROMOTED):
+        deletes += _orphans(deployment, target, observed, frozenset(by_hash))
     in_use = frozenset(counts) | {target.hash} | ({stable} if stable is not None else set())
     for old in obsolete(observed.revisions, in_use, deployment.spec.revision_history_limit):
         name = old.manifest["metadata"]["name"]

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 from nightshift.api import names
 from nightshift.api.resource import LLMDeployment
 from nightshift.api.revision import FailedTry
+from nightshift.api.rollout import Phase
 from nightshift.core.cause import Cause
 from nightshift.core.causes import pod_cause, revision_cause, said_of
 from nightshift.core.hang import hung
+from nightshift.core.marks import Marks
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.revisions import Revision
 from nightshift.core.times import moment
@@ -53,7 +55,8 @@ by itself then: they have time until the deadline.
 def last_good(revisions: tuple[Revision, ...], target: Revision, observed: Observed) -> Revision | None:
     """The revision to return to: the latest that once served in full, or else the latest that serves now.
 
-    A candidate that was given up while it was judged is none, though its replicas may still serve.
+    A candidate that was given up while it was judged is none, though its replicas may still serve. One that was tried
+    again, and given up before it served in full again, comes last: its number is new, and what serves is another.
     """
     others = [item for item in revisions if item.hash != target.hash and item.marks.verdict is None]
     good = [
@@ -61,7 +64,15 @@ def last_good(revisions: tuple[Revision, ...], target: Revision, observed: Obser
         for item in others
         if item.marks.proven is not None or (item.marks.rollout is None and observed.ready(item.hash))
     ]
-    return max(good, key=lambda item: (item.marks.proven is not None, item.number), default=None)
+    return max(good, key=lambda item: (_standing(item.marks), item.number), default=None)
+
+
+def _standing(marks: Marks) -> int:
+    """How much a revision is trusted: 2 if nothing came after it served in full, 1 if it serves, 0 if it did once."""
+    if marks.proven is None:
+        return 1
+    tried = marks.rollout is not None and marks.rollout.phase is not Phase.PROMOTED
+    return 0 if tried or marks.under_way else 2
 
 
 def judge(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> FailedTry | None:
@@ -103,6 +114,15 @@ def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now
     cause, due = revision_cause(observed, target.hash), deadline(deployment, target, observed)
     late = due is not None and now >= due
     return cause if late and cause is not None and cause.reason in _NO_VERDICT else None
+
+
+def fails(observed: Observed, revision: str) -> Cause | None:
+    """Why replicas of a revision will not serve by waiting, whose fault it may be; None where they may.
+
+    One that is only starting, or that the cluster has no place for, has not failed.
+    """
+    cause = revision_cause(observed, revision)
+    return cause if cause is not None and cause.definite and cause.reason not in _NO_VERDICT else None
 
 
 def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:

@@ -100,6 +100,20 @@ NONE = {"ready": 0, "placed": False}
         pytest.param(
             Phase.JUDGING, {"judgement": PASS, "reached": False}, 7200, Phase.PAUSED, id="judging: no replicas for it"
         ),
+        pytest.param(
+            Phase.JUDGING, {"alone": ROOM}, 0, Phase.PAUSED, id="judging: no room for what it is compared with"
+        ),
+        pytest.param(
+            Phase.JUDGING,
+            {"alone": ROOM, "unjudged": True},
+            0,
+            Phase.PROMOTING,
+            id="judging: so it takes over if it may",
+        ),
+        pytest.param(
+            BLIND_PAUSE, {"alone": ROOM, "unjudged": True}, 0, Phase.PROMOTING, id="paused: and so it does without data"
+        ),
+        pytest.param(BLIND_PAUSE, {"alone": ROOM}, 0, Phase.PAUSED, id="paused: or gives its place back"),
         pytest.param(Phase.PROMOTING, {}, 9e9, Phase.PROMOTING, id="promoting: not in full yet"),
         pytest.param(Phase.PROMOTING, {"complete": True}, 0, Phase.PROMOTED, id="promoting: in full"),
         pytest.param(Phase.PROMOTING, {"failure": OOM}, 0, Phase.ROLLING_BACK, id="promoting: it crashes"),

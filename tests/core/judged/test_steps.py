@@ -158,6 +158,12 @@ def test_requests_by_capacity(wanted: int, candidate: int, stable: int, asked: i
     ("given", "wanted", "ready", "expected"),
     [
         pytest.param(LOADING, 2, {"c": 1, "s": 2}, {"s": 100}, id="before it is judged it gets nothing"),
+        pytest.param(
+            LOADING, 4, {"c": 3, "s": 1}, {"c": 75, "s": 25}, id="unless it carries what the stable one lacks"
+        ),
+        pytest.param(
+            state(Phase.PREFLIGHT), 4, {"c": 2, "s": 3}, {"c": 25, "s": 75}, id="so also when it is resumed quickly"
+        ),
         pytest.param(JUDGING, 2, {"c": 1, "s": 2}, {"c": 5, "s": 95}, id="then the step's percent"),
         pytest.param(JUDGING, 2, {"c": 0, "s": 2}, {"s": 100}, id="only ready replicas get requests"),
         pytest.param(JUDGING, 2, {"c": 1, "s": 0}, {"c": 100}, id="whoever is ready serves"),

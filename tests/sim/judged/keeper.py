@@ -1,14 +1,14 @@
 """The operator of the fake fleet: it looks, asks the real planner, and writes one thing after the other."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.cause import Cause
 from nightshift.core.judged.advance import Situation, advance, begin
-from nightshift.core.judged.conduct import Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
+from nightshift.core.judged.conduct import Conduct, View, conduct, gave_up, has_weight, healing, nothing_to_compare
 from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE
 from nightshift.core.judged.steps import UNDONE, Fleet
@@ -16,7 +16,7 @@ from nightshift.core.judged.telling import Names
 from nightshift.core.marks import Order, Ordered
 from nightshift.core.placing import Move
 from nightshift.core.rollout import replica_counts
-from tests.sim.judged.fleet import DRAIN_SECONDS, Deployment, Made, World, state_of
+from tests.sim.judged.fleet import DRAIN_SECONDS, FAILURES, Deployment, Made, World, state_of
 
 NO_ROOM = Cause("NoGpuCapacity", "No node has a free accelerator.", definite=False)
 ASIDE = (*ACTIVE, Phase.ROLLING_BACK)
@@ -35,7 +35,12 @@ def stable_of(it: Deployment) -> Made | None:
     others = [made for made in it.revisions.values() if made.hash != it.target and made.verdict is None]
     ready = {pod.revision for pod in it.seen.pods if pod.serves}
     good = [made for made in others if made.proven or (made.hash in ready and made.state is None)]
-    return max(good, key=lambda made: (made.proven, made.number), default=None)
+
+    def standing(made: Made) -> int:
+        tried = made.state is not None and made.state.phase is not Phase.PROMOTED
+        return (0 if tried else 2) if made.proven else 1
+
+    return max(good, key=lambda made: (standing(made), made.number), default=None)
 
 
 def operate(world: World, it: Deployment) -> Iterator[Write]:
@@ -84,10 +89,16 @@ def _view(world: World, it: Deployment, made: Made, stable: Made, state: Rollout
         state_of(it, item) for item in it.revisions.values() if item.hash not in (made.hash, stable.hash) and item.asked
     )
     fleet = Fleet(it.wanted, 0 if fresh else missing(it), state_of(it, made), state_of(it, stable), others)
+    failed = FAILURES[stable.fate].reason if not stable.fate.serves else ""
+    short = world.move(it, made.hash) is not Move.GO_ON
+    state = healing(state, fleet, failed, short=short)
+    fleet = replace(fleet, gives_up=bool(state.heals) or (bool(failed) and short))
     pods = [pod for pod in it.seen.pods if pod.revision == made.hash and pod.leaving is None]
     quiet = world.now >= it.routed_at + timedelta(seconds=30)
     late = world.now >= state.since + timedelta(seconds=DRAIN_SECONDS)
-    held_up = NO_ROOM if _move(world, it, made, stable) is Move.REFUSE else None
+    placed = any(pod.placed is not None for pod in pods)
+    taken = not placed or state.phase is Phase.ROLLING_BACK
+    held_up = NO_ROOM if _move(world, it, made, stable) is Move.REFUSE and taken else None
     there = stable.hash in it.revisions and stable.hash != made.hash
     proven = made.proven and (made.verdict is None or made.verdict == UNDONE)
     situation = Situation(
@@ -95,12 +106,12 @@ def _view(world: World, it: Deployment, made: Made, stable: Made, state: Rollout
         ready=fleet.candidate.ready,
         ready_stable=fleet.stable.ready,
         turn=it.key in world.turns() or made.state is None,
-        placed=any(pod.placed is not None for pod in pods),
+        placed=placed,
         reached=has_weight(state, fleet, it.route),
         complete=made.asked == it.wanted and fleet.candidate.ready >= it.wanted,
         drained=gave_up(fleet, it.route, idle=quiet or late),
         stable_there=there,
-        unjudged=not there or nothing_to_compare(state, fleet, proven=proven),
+        unjudged=not there or nothing_to_compare(state, fleet, proven=proven, failed=bool(failed or state.heals)),
         judgement=world.judgement(it),
         failure=world.failure(it),
         held_up=held_up,

@@ -86,8 +86,8 @@ class Watch:
             expected = {it.target: it.wanted}
         else:
             stable = stable_of(it)
-            assert stable is not None, story
-            expected = {stable.hash: it.wanted}
+            assert stable is not None or (state.phase is Phase.PAUSED and not state.stable), story
+            expected = {stable.hash if stable is not None else it.target: it.wanted}
         if not ready.get(next(iter(expected)), 0) and self.world.free() <= 0:
             return  # what is to serve finds no room, and what serves instead goes on
         held = {name: count for name, count in ready.items() if count}

@@ -90,6 +90,8 @@ class Situation:
     """Why the candidate has failed for certain, whatever the comparison says."""
     held_up: Cause | None = None
     """Why the cluster cannot run the candidate, and will not by waiting."""
+    alone: Cause | None = None
+    """Why no replica of the stable revision finds room beside the candidate, and none will by waiting."""
     order: Order | None = None
     superseded: bool = False
     """The spec asks for another revision."""
@@ -220,6 +222,8 @@ def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _
     over, late = ends is not None and now >= ends, deadline is not None and now >= deadline
     if isinstance(judged, Known) and judged.value.verdict is Verdict.FAIL:
         return _Found(Happening.FAILED, WORSE, judged.value.says)
+    if it.alone is not None:
+        return _Found(Happening.HELD_UP, it.alone.reason, it.alone.message)
     passed = isinstance(judged, Known) and judged.value.verdict is Verdict.PASS
     if isinstance(judged, Known) and passed and over and it.reached:
         last = not it.wanted or state.step + 1 >= len(state.steps)
@@ -279,6 +283,10 @@ def _rolling_back(state: RolloutState, it: Situation) -> _Found | None:
 def _paused(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _Found | None:
     """Some pauses end by themselves: when the evidence is back, and when there is room."""
     if holds(state):
+        if it.alone is not None and it.unjudged:
+            return _Found(Happening.UNJUDGED)
+        if it.alone is not None:
+            return _Found(Happening.HELD_UP, it.alone.reason, it.alone.message)
         deadline = pace.deadline(state)
         if isinstance(it.judgement, Known) and it.judgement.value.verdict is not Verdict.ERROR:
             return _Found(Happening.SEEING)

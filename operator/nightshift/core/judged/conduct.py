@@ -12,6 +12,7 @@ from nightshift.core.rollout import RevisionState
 
 NOBODY = RevisionState("", 0, 0, 0)
 """In the place of a stable revision where there is none."""
+_REASON = 64
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,40 @@ def has_weight(state: RolloutState, fleet: Fleet, route: Mapping[str, int] | Non
     return route.get(candidate.hash, 0) >= percent(state)
 
 
-def nothing_to_compare(state: RolloutState, fleet: Fleet, *, proven: bool) -> bool:
+def nothing_to_compare(state: RolloutState, fleet: Fleet, *, proven: bool, failed: bool) -> bool:
     """Whether a candidate that is ready takes over without being judged.
 
-    It does where it has proven itself before, in an outage, and where the stable revision has no replica left when the
-    candidate has its first: then it is what heals. Replicas on nodes that do not report are not counted as gone.
+    It does where it has proven itself before, in an outage, and where the stable revision has failed and no replica
+    left when the candidate has its first: then it is what heals. A stable revision that is only starting is waited
+    for: the candidate serves meanwhile, and is judged then. Replicas on nodes that do not report are not counted as
+    gone.
+
+    Args:
+        state: Where the rollout stands.
+        fleet: What runs.
+        proven: Whether the candidate has served in full before.
+        failed: Whether the stable revision's replicas will not serve by waiting.
     """
     outage = fleet.missing >= fleet.wanted > 0
-    broken = fleet.wanted > 0 and not fleet.stable.ready and not fleet.stable.lost
+    broken = fleet.wanted > 0 and not fleet.stable.ready and not fleet.stable.lost and failed
     return proven or outage or (state.phase is Phase.LOADING and broken)
+
+
+def healing(state: RolloutState, fleet: Fleet, failed: str, *, short: bool) -> RolloutState:
+    """The state with why the stable revision serves no more: once its replicas gave way nobody can see that any more.
+
+    Args:
+        state: Where the rollout stands.
+        fleet: What runs.
+        failed: Reason why the stable revision's replicas will not serve by waiting; empty where they may.
+        short: Whether a replica of the candidate finds no room.
+    """
+    heals = state.heals
+    if fleet.stable.ready or not fleet.wanted:
+        heals = ""
+    elif failed and short and not fleet.stable.lost:
+        heals = failed[:_REASON]
+    return state if heals == state.heals else state.model_copy(update={"heals": heals})
 
 
 def gave_up(fleet: Fleet, route: Mapping[str, int] | None, *, idle: bool) -> bool:

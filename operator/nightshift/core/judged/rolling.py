@@ -11,8 +11,18 @@ from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
 from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
+from nightshift.core.judged.beside import alone, held, is_unread
 from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
-from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
+from nightshift.core.judged.conduct import (
+    NOBODY,
+    Conduct,
+    View,
+    conduct,
+    gave_up,
+    has_weight,
+    healing,
+    nothing_to_compare,
+)
 from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE, ENDED
 from nightshift.core.judged.pools import Contender, claim
@@ -20,12 +30,12 @@ from nightshift.core.judged.steps import UNDONE, Fleet, holds
 from nightshift.core.judged.telling import Names, Seen, called
 from nightshift.core.marks import Marks, Order
 from nightshift.core.observed import Observed
-from nightshift.core.placing import Move, Placing
+from nightshift.core.placing import Move, Placing, shortage
 from nightshift.core.planning import Plan, sooner
 from nightshift.core.revisions import Revision, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
-from nightshift.core.verdict import failing, held_up, last_good
+from nightshift.core.verdict import failing, fails, held_up, last_good
 
 BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABANDONED})
 """Phases in which the stable revision is what is to serve."""
@@ -78,7 +88,8 @@ def opened(deployment: LLMDeployment, target: Revision, observed: Observed, now:
     """The state of the target's rollout, begun where it has just come; None where readiness alone decides.
 
     What has served in full has a rollout only where a person orders something. Where no other revision serves there
-    is nothing to judge by.
+    is nothing to judge by, nor where none has a replica, as after spec.replicas was 0: what is asked for is what is
+    started then. While it is idle at zero both are.
     """
     state, last = target.marks.rollout, last_seen(_states(observed))
     ordered = read_order(deployment.order, last) is not None
@@ -89,7 +100,10 @@ def opened(deployment: LLMDeployment, target: Revision, observed: Observed, now:
     begun = begin(stable.hash if stable is not None else "", steps, now, last)
     if not target.marks.under_way or (state is not None and state.phase is Phase.PROMOTED):
         return begun.model_copy(update={"phase": Phase.PROMOTED}) if ordered else None
-    return begun if stable is not None or ordered else None
+    stands = deployment.spec.scaling.mode == "Auto" or any(
+        item.replicas for item in observed.replica_sets if item.revision != target.hash
+    )
+    return begun if (stable is not None and stands) or ordered else None
 
 
 def rolling(
@@ -119,14 +133,29 @@ def rolling(
     """
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
+    ordered = None if superseded else read_order(deployment.order, last_seen([*_states(observed), state]))
+    if is_unread(state, observed) and ordered is None and not superseded:
+        stays, questions = held(deployment, target, state, observed)
+        return Rolling(stays, who, None, target.marks, None, questions=questions)
     compared, asking = _evidence(deployment, target, stable, state, observed, config, who, now)
     fleet = _fleet(deployment, target, stable, observed, room)
+    failure = fails(observed, stable.hash) if stable is not None else None
+    failed = failure.reason if failure is not None else ""
+    short = shortage(observed, target.hash) is not None
+    state = healing(state, fleet, failed, short=short)
+    fleet = replace(fleet, gives_up=bool(state.heals) or (bool(failed) and short))
     route = live_route(deployment, observed)
-    weights = {item.hash: item.weight for item in route.revisions} if route is not None else None
+    told = {item.hash: item.weight for item in route.revisions} if route is not None else None
     pods = observed.engine_pods(target.hash)
     placed = any(pod.node is not None or pod.ready or pod.containers for pod in pods)
     proven = target.marks.proven is not None and target.marks.verdict is None
-    refused = room.cause if room.move is Move.REFUSE else None
+    gone = bool(failed or state.heals)
+    lonely = alone(target, stable, observed, room) if stable is not None else None
+    over_it = lonely is not None and deployment.spec.rollout.allow_outage
+    returns_not = failure if state.phase is Phase.ROLLING_BACK else None
+    # What a placed candidate has is no other's: only a revision that comes back may find it taken.
+    taken = not placed or state.phase is Phase.ROLLING_BACK
+    refused = room.cause if room.move is Move.REFUSE and taken else None
     situation = Situation(
         wanted=fleet.wanted,
         ready=fleet.candidate.ready,
@@ -134,17 +163,18 @@ def rolling(
         cleared=cleared,
         turn=observed.turn,
         placed=placed,
-        reached=has_weight(state, fleet, weights),
+        reached=has_weight(state, fleet, told),
         complete=_complete(deployment, target, observed),
-        drained=gave_up(fleet, weights, idle=_idle(deployment, target, state, observed, now)),
+        drained=gave_up(fleet, told, idle=_idle(deployment, target, state, observed, now)),
         stable_there=stable is not None,
-        unjudged=stable is None or nothing_to_compare(state, fleet, proven=proven),
+        unjudged=stable is None or over_it or nothing_to_compare(state, fleet, proven=proven, failed=gone),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
         read_at=_read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
-        held_up=refused or held_up(deployment, target, observed, now),
+        held_up=refused or held_up(deployment, target, observed, now) or returns_not,
+        alone=lonely,
         superseded=superseded,
-        order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
+        order=ordered,
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
@@ -336,12 +366,12 @@ def _marks(
     if state.phase is Phase.ABANDONED:
         return replace(marks, started=None, ordered=None)
     if before.phase is Phase.ROLLED_BACK:
-        return replace(marks, started=now, ordered=None, verdict=None)
+        return replace(marks, started=now, ordered=None, verdict=None, proven=None)
     return marks
 
 
 def _failed(deployment: LLMDeployment, marks: Marks, state: RolloutState, now: datetime) -> Marks:
-    """One that failed has to prove itself again; one that a person took back has not."""
+    """One that failed has to prove itself again; one that a person took back only where it is to be tried again."""
     says = state.says.rstrip(".") + "."
     verdict = FailedTry(
         reason=state.reason or "RolledBack", message=says, at=now, returned_to=state.stable, retry=deployment.retry

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightshift.api.rollout import Phase, RolloutState
-from nightshift.core.judged.phases import TRYING
 from nightshift.core.rollout import RevisionState, replica_counts
 
 UNDONE = "Undone"
@@ -28,6 +27,8 @@ class Fleet:
     stable: RevisionState
     others: tuple[RevisionState, ...] = ()
     """Revisions that are neither, and still have a ReplicaSet."""
+    gives_up: bool = False
+    """The stable revision's replicas that do not serve have failed, and hold what the candidate waits for."""
 
     @property
     def together(self) -> int:
@@ -97,7 +98,8 @@ def counts(state: RolloutState, fleet: Fleet, *, turn: bool, drained: bool) -> d
 def _shared(fleet: Fleet, goal: int) -> dict[str, int]:
     """The candidate comes up beside the stable revision, which gives up no more than the candidate makes good.
 
-    What serves is counted first, then the stable revision's other replicas, then the candidate's.
+    What serves is counted first, then the stable revision's other replicas, then the candidate's. Those that failed
+    come after it where there is no room for both.
     """
     wanted, candidate, stable = fleet.wanted, fleet.candidate, fleet.stable
     good = min(candidate.ready, candidate.replicas, goal)
@@ -107,7 +109,8 @@ def _shared(fleet: Fleet, goal: int) -> dict[str, int]:
     good += max(0, min(lacking, min(candidate.ready, candidate.replicas) - good))
     kept = _kept(fleet.others, wanted - fleet.missing - good - serving)
     room = max(0, fleet.together - serving - sum(kept.values()) - good)
-    grown = min(room, aim - serving)
+    worth = replace(stable, gives_way=True).worth_keeping if fleet.gives_up else aim
+    grown = max(0, min(room, aim - serving, worth - serving))
     comes = max(0, min(room - grown, goal - good))
     return {candidate.hash: good + comes, stable.hash: serving + grown, **kept}
 
@@ -203,7 +206,7 @@ def _part(state: RolloutState, fleet: Fleet, candidate: int, serving: int) -> in
         return max(even, share(fleet.wanted, candidate, serving, percent(state))) if candidate else 0
     if not serving:
         return 100
-    if state.phase in TRYING or is_bad(state):
+    if is_bad(state):
         return 0
     lacking = max(0, fleet.wanted - serving)
     return share(fleet.wanted, min(candidate, lacking), serving, 0) if lacking else 0
