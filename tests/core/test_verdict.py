@@ -166,6 +166,7 @@ def test_a_verdict_remembers_the_retry_that_it_saw_and_names_both_ways_out() -> 
 
 SLOW = starting(container(running_since="2026-03-01T10:59:59Z"), advanced=SOON)
 STILL = starting(container(running_since="2026-03-01T11:00:00Z"), advanced=SOON)
+LAPSED = container(running_since="2026-03-01T08:00:00Z", started=True)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,9 @@ STILL = starting(container(running_since="2026-03-01T11:00:00Z"), advanced=SOON)
         pytest.param(starting(NO_SECRET, advanced=SOON), None, id="a missing Secret may come"),
         pytest.param(STILL, None, id="an engine has an hour to load"),
         pytest.param(SLOW, "EngineStartTooSlow", id="and no longer"),
+        pytest.param(starting(LAPSED, lapsed=NOW), None, id="one that started long ago is not ready for a moment"),
+        pytest.param(starting(LAPSED, lapsed=SOON), None, id="one that is not ready any more has time again"),
+        pytest.param(starting(LAPSED, lapsed=STARTED), "RolloutDeadlineExceeded", id="until the deadline"),
         pytest.param(starting(LOADING, containers_ready=True, advanced=SOON), None, id="its node does not report"),
         pytest.param(starting(unschedulable=FULL, node=None), None, id="no accelerator is no fault of the candidate"),
     ],

@@ -106,12 +106,17 @@ def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now
 
 
 def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:
-    """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody."""
+    """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody.
+
+    One that has started before and is not ready now, as under load, loads no more.
+    """
     limit = target.spec.engine.start_deadline_seconds
     for pod in observed.engine_pods(target.hash):
         engine = pod.container(names.ENGINE_CONTAINER)
         begun = moment(engine.running_since) if engine is not None and not pod.containers_ready else None
-        if begun is not None and engine is not None and not engine.ready and now > begun + timedelta(seconds=limit):
+        if begun is None or engine is None or engine.ready or engine.started:
+            continue
+        if now > begun + timedelta(seconds=limit):
             message = (
                 f"The engine of pod {pod.name} gave no healthy answer within engine.startDeadlineSeconds ({limit} s). "
                 "Raise it if the model needs longer to load."
@@ -144,7 +149,8 @@ def _late(
 def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) -> datetime | None:
     """When a revision is judged unless it comes further; None while that cannot be said.
 
-    It cannot without pods, nor while one downloads its model, whose own progress tells a stall.
+    It cannot without pods, nor while one downloads its model, whose own progress tells a stall. A replica that was
+    ready and is no more has as long again from then on.
 
     Worked example: begun at 12:00, the last replica placed at 12:10 and initialized at 12:25, deadline 7200 s: 14:25.
     """
@@ -155,7 +161,7 @@ def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) ->
     if any(_downloads(pod, observed) for pod in starting):
         return None
     begun = target.marks.started or moment(target.manifest["metadata"].get("creationTimestamp"))
-    times = [begun, *(pod.advanced for pod in pods)]
+    times = [begun, *(pod.advanced for pod in pods), *(pod.lapsed for pod in pods)]
     latest = max((time for time in times if time is not None), default=None)
     return latest + timedelta(seconds=deployment.spec.rollout.deadline_seconds) if latest is not None else None
 
