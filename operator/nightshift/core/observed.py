@@ -14,6 +14,7 @@ from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
+from nightshift.core.judged.pools import Contender
 from nightshift.core.object_events import EventsAnswer
 from nightshift.core.ownership import is_orphan, is_owned, is_route
 from nightshift.core.pins import StoredPin, parse_pin
@@ -176,8 +177,8 @@ class Observed:
     """What the gateway's pods told last, where two revisions are compared."""
     comparison: Fact[Judgement] | None = None
     """How the candidate does beside the stable revision, as somebody else says; None: what was counted says it."""
-    turn: bool = True
-    """Whether a candidate may ask for an accelerator now, beside those of other deployments."""
+    contenders: tuple[Contender, ...] = ()
+    """Rollouts of other deployments that want an accelerator too."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Replicas that are not on their way out, of one revision or of all."""

@@ -64,7 +64,8 @@ def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> 
 
     In every pool the first may always: only the scheduler knows for certain, a node may come for it, and it may have
     to be refused before it replaces in place. Those after it may while all together find room; nobody overtakes. Where
-    the room is not known, one asks at a time.
+    the room is not known, one asks at a time. One whose replica looks for a place already goes on beside the first,
+    as where a new process hears of it last; only an emergency takes it away.
 
     Worked example: two spare accelerators, candidates of 1, 1 and 1: the first two. None spare: the first. Not known:
     the first. An emergency that came last is the first.
@@ -81,12 +82,24 @@ def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> 
     for pool, asking in pools.items():
         known = spare.get(pool)
         left = known.value if isinstance(known, Known) else 0
+        urgent = any(one.emergency and one.claim is not Claim.AGAIN for one in asking)
         for index, one in enumerate(sorted(asking, key=_order)):
-            if index and one.accelerators > left:
+            goes_on = one.claim is Claim.ASKING and (one.emergency or not urgent)
+            if index and one.accelerators > left and not goes_on:
                 break
             found.add(one.key)
             left -= one.accelerators
     return frozenset(found)
+
+
+def has_turn(own: Contender, others: Collection[Contender]) -> bool:
+    """Whether a rollout may ask for a place beside those that others told of; one that wants none is in nobody's way.
+
+    It speaks for itself, so that it is not taken for a new one before it has told of itself: a process that begins
+    would take the replica away that looks for a place.
+    """
+    beside = [one for one in others if one.key != own.key]
+    return own.claim is Claim.NOTHING or own.key in turns([own, *beside], {})
 
 
 def _order(one: Contender) -> tuple[bool, bool, int, datetime, Key]:

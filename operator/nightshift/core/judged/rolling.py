@@ -15,7 +15,7 @@ from nightshift.core.judged.comparing import Asked, Compared, compare, is_compar
 from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
 from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE, ENDED
-from nightshift.core.judged.pools import Contender, claim
+from nightshift.core.judged.pools import Contender, claim, has_turn
 from nightshift.core.judged.steps import UNDONE, Fleet, holds
 from nightshift.core.judged.telling import Names, Seen, called, rolled_back
 from nightshift.core.marks import Marks, Order
@@ -128,12 +128,21 @@ def rolling(
     placed = any(pod.node is not None or pod.ready or pod.containers for pod in pods)
     proven = target.marks.proven is not None and target.marks.verdict is None
     refused = room.cause if room.move is Move.REFUSE else None
+    place = target.place
+    contender = Contender(
+        (deployment.namespace, deployment.name),
+        place.accelerator,
+        place.count,
+        claim(state, placed=placed),
+        state.since,
+        emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
+    )
     situation = Situation(
         wanted=fleet.wanted,
         ready=fleet.candidate.ready,
         ready_stable=fleet.stable.ready,
         cleared=cleared,
-        turn=observed.turn,
+        turn=has_turn(contender, observed.contenders),
         placed=placed,
         reached=has_weight(state, fleet, weights),
         complete=_complete(deployment, target, observed),
@@ -149,15 +158,7 @@ def rolling(
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
-    wants = claim(decided.state, placed=placed)
-    contender = Contender(
-        (deployment.namespace, deployment.name),
-        target.place.accelerator,
-        target.place.count,
-        wants,
-        decided.state.since,
-        emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
-    )
+    contender = replace(contender, claim=claim(decided.state, placed=placed), since=decided.state.since)
     marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
