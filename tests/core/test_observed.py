@@ -86,7 +86,7 @@ def test_until_when_a_pod_was_ready(ready: dict[str, Any], advanced: str, lapsed
 
 @pytest.mark.parametrize("told", [True, False, None], ids=["it has started", "it loads", "the kubelet told nothing"])
 def test_whether_an_engine_has_started_is_what_the_kubelet_says(told: bool | None) -> None:
-    status = {"containerStatuses": [{"name": names.ENGINE_CONTAINER, "started": told, "state": {}}]}
+    status: dict[str, Any] = {"containerStatuses": [{"name": names.ENGINE_CONTAINER, "started": told, "state": {}}]}
     engine = pod_facts({"metadata": labelled(), "status": status}).container(names.ENGINE_CONTAINER)
     assert engine is not None
     assert engine.started is bool(told)

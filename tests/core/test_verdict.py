@@ -9,9 +9,9 @@ from nightshift.api.revision import FailedTry
 from nightshift.core.facts import Known
 from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.object_events import EventsAnswer, ObjectEvent
-from nightshift.core.observed import ContainerFacts, Observed, PodFacts
+from nightshift.core.observed import ContainerFacts, Observed, PodFacts, ReplicaSetFacts
 from nightshift.core.revisions import Revision
-from nightshift.core.verdict import deadline, failing, held_up, judge, last_good, told
+from nightshift.core.verdict import deadline, failing, held_up, judge, kept_out_until, last_good, told
 from tests.core.test_hung import REVISION as HANGING
 from tests.core.test_hung import observed as hanging
 from tests.support.builders import NOW, container, deployment, model_spec, pod, revision
@@ -198,6 +198,52 @@ def test_an_engine_that_hangs_while_it_is_healthy_fails_a_candidate() -> None:
     cause = failing(deployment(), HANGING, seen, NOW)
     assert cause is not None
     assert (cause.reason, "bot-b" in cause.message) == ("EngineHung", True)
+
+
+UNLIKE = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
+WAITED, NOT_YET = NOW - timedelta(seconds=900), NOW - timedelta(seconds=899)
+
+
+def unplaced(message: str, since: datetime, **changes: Any) -> PodFacts:
+    return starting(unschedulable=message, node=None, unplaced_since=since, advanced=since, **changes)
+
+
+def refusing(message: str, since: datetime) -> ReplicaSetFacts:
+    return ReplicaSetFacts("bot", TRIED.hash, 1, 0, True, failure=message, failing_since=since)
+
+
+UNSAFE = 'pods "bot" is forbidden: violates PodSecurity "restricted:latest": privileged'
+UNKNOWN_CLASS = 'pods "bot" is forbidden: no PriorityClass with name high was found'
+UNSTATED = 'pods "bot" is forbidden: failed quota: team: must specify limits.memory'
+SPENT = 'pods "bot" is forbidden: exceeded quota: team'
+
+
+@pytest.mark.parametrize(
+    ("pods", "refused", "reason"),
+    [
+        pytest.param((), refusing(UNSAFE, WAITED), "PodSecurityViolation", id="its pods are refused"),
+        pytest.param((), refusing(UNSAFE, NOT_YET), None, id="the refusal may be lifted"),
+        pytest.param((), refusing(UNKNOWN_CLASS, WAITED), "PodsRefused", id="its priority class does not exist"),
+        pytest.param((), refusing(UNSTATED, WAITED), "QuotaExceeded", id="the quota asks for what it does not say"),
+        pytest.param((), refusing(SPENT, WAITED), None, id="a quota that is used up is want of room"),
+        pytest.param((unplaced(UNLIKE, WAITED),), None, "Unschedulable", id="no node has its labels"),
+        pytest.param((unplaced(UNLIKE, NOT_YET),), None, None, id="such a node may come"),
+        pytest.param((unplaced(FULL, WAITED),), None, None, id="no accelerator is want of room"),
+        pytest.param(
+            (unplaced(UNLIKE, WAITED), starting(LOADING, name="b", advanced=SOON)), None, None, id="another has a node"
+        ),
+        pytest.param((), None, None, id="nothing is told"),
+    ],
+)
+def test_a_candidate_that_no_node_can_get_has_the_time_for_placing(
+    pods: tuple[PodFacts, ...], refused: ReplicaSetFacts | None, reason: str | None
+) -> None:
+    owners = (refused,) if refused is not None else ()
+    observed = Observed(revisions=(GOOD, TRIED), pods=pods, replica_sets=owners)
+    cause = held_up(deployment(), TRIED, observed, NOW)
+    assert (cause.reason if cause else None) == reason
+    until = kept_out_until(deployment(), TRIED, observed)
+    assert until is None or (until <= NOW) == (reason is not None)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,23 @@ def test_a_candidate_without_room_is_paused_and_goes_on_when_there_is_some() -> 
     assert rollout(simulation).phase is Phase.PROMOTED
 
 
+def test_a_candidate_whose_pods_are_refused_is_paused_and_no_longer_before_others() -> None:
+    simulation, _ = judged(replicas=2)
+    refused = 'pods "bot" is forbidden: no PriorityClass with name high was found'
+    simulation.world.refusal = refused
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 14, least=2)
+    assert rollout(simulation).phase is Phase.PLACING
+    minutes(simulation, 4, least=2)
+    assert (rollout(simulation).phase, rollout(simulation).reason) == (Phase.PAUSED, "PodsRefused")
+    contender = simulation.reconcile().contender
+    assert contender is not None
+    assert contender.claim is Claim.AGAIN
+    simulation.world.refusal = None
+    minutes(simulation, 40, least=2)
+    assert rollout(simulation).phase is Phase.PROMOTED
+
+
 def test_the_only_replica_gives_way_where_an_outage_is_allowed_and_nothing_is_compared() -> None:
     simulation, compared = judged(replicas=1, gpus=1, rollout={"allowOutage": True})
     compared.readable = False

@@ -9,6 +9,7 @@ from nightshift.core.cause import Cause
 from nightshift.core.causes import pod_cause, revision_cause, said_of
 from nightshift.core.hang import hung
 from nightshift.core.observed import Observed, PodFacts
+from nightshift.core.placing import shortage
 from nightshift.core.revisions import Revision
 from nightshift.core.times import moment
 
@@ -99,10 +100,33 @@ def failing(deployment: LLMDeployment, target: Revision, observed: Observed, now
 
 
 def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> Cause | None:
-    """Why the cluster cannot run a candidate, where it has not been able to for rollout.deadlineSeconds."""
+    """Why the cluster cannot run a candidate, where it has not been able to for rollout.deadlineSeconds.
+
+    A replica that the API server refuses, or that no node takes whatever is free, has rollout.placementTimeoutSeconds.
+    What is short is decided in `core.placing`.
+    """
     cause, due = revision_cause(observed, target.hash), deadline(deployment, target, observed)
-    late = due is not None and now >= due
-    return cause if late and cause is not None and cause.reason in _NO_VERDICT else None
+    if cause is None:
+        return None
+    if due is not None and now >= due and cause.reason in _NO_VERDICT:
+        return cause
+    until = kept_out_until(deployment, target, observed)
+    return cause if until is not None and now >= until else None
+
+
+def kept_out_until(deployment: LLMDeployment, target: Revision, observed: Observed) -> datetime | None:
+    """Until when it is waited for a candidate that comes to no node for another reason than want of room.
+
+    None where nothing keeps it out.
+    """
+    pods, owner = observed.engine_pods(target.hash), observed.replica_set(target.hash)
+    if shortage(observed, target.hash) is not None or any(pod.node is not None for pod in pods):
+        return None
+    since = [pod.unplaced_since for pod in pods if pod.unschedulable is not None]
+    if not pods and owner is not None and owner.failure is not None:
+        since = [owner.failing_since]
+    first = min((time for time in since if time is not None), default=None)
+    return first + timedelta(seconds=deployment.spec.rollout.placement_timeout_seconds) if first is not None else None
 
 
 def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:

@@ -58,6 +58,12 @@ THREE = [one("a", 1), one("b", 2), one("c", 3)]
             "b",
             id="except by an emergency",
         ),
+        pytest.param(
+            [one("a", 1, claim=Claim.AGAIN), one("b", 2, claim=Claim.AGAIN)],
+            NOT_KNOWN,
+            "ab",
+            id="of those that found no room all wait on while nobody else asks",
+        ),
         pytest.param([], spare(3), "", id="nobody"),
     ],
 )
@@ -114,6 +120,11 @@ def test_a_rollout_speaks_for_itself_before_it_has_told_of_itself(
     own: Contender, others: list[Contender], asks: bool
 ) -> None:
     assert has_turn(own, others) is asks
+
+
+def test_one_whose_model_is_still_fetched_is_in_nobodys_way() -> None:
+    assert claim(state(Phase.PREFLIGHT), placed=False, cleared=False) is Claim.NOTHING
+    assert claim(state(Phase.PLACING), placed=False, cleared=False) is Claim.ASKING
 
 
 def test_when_one_is_done_the_next_is_looked_at() -> None:

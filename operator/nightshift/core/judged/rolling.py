@@ -25,7 +25,7 @@ from nightshift.core.planning import Plan, sooner
 from nightshift.core.revisions import Revision, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
-from nightshift.core.verdict import failing, held_up, last_good
+from nightshift.core.verdict import failing, held_up, kept_out_until, last_good
 
 BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABANDONED})
 """Phases in which the stable revision is what is to serve."""
@@ -45,7 +45,8 @@ class Rolling:
     """The candidate's, as they are to be noted."""
     contender: Contender | None
     due: float | None = None
-    """Seconds until a window of the comparison ends, or golden questions are looked at again."""
+    """Seconds until a window of the comparison ends, golden questions are looked at again, or a candidate that comes to
+    no node has had its time."""
     questions: Plan = field(default_factory=Plan)
     """What is done so that golden questions are asked, or once nobody needs them any more."""
     seen: Seen | None = None
@@ -133,7 +134,7 @@ def rolling(
         (deployment.namespace, deployment.name),
         place.accelerator,
         place.count,
-        claim(state, placed=placed),
+        claim(state, placed=placed, cleared=cleared),
         state.since,
         emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
     )
@@ -158,7 +159,8 @@ def rolling(
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
-    contender = replace(contender, claim=claim(decided.state, placed=placed), since=decided.state.since)
+    wants = claim(decided.state, placed=placed, cleared=cleared)
+    contender = replace(contender, claim=wants, since=decided.state.since)
     marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
@@ -169,7 +171,10 @@ def rolling(
         stable,
         marks,
         contender,
-        due=sooner(compared.due if compared is not None else None, questions.requeue_after),
+        due=sooner(
+            compared.due if compared is not None else _kept_out(deployment, target, observed, now),
+            questions.requeue_after,
+        ),
         questions=questions,
         seen=compared.seen if compared is not None else None,
     )
@@ -204,6 +209,12 @@ def _evidence(
     if asking.done and compared.short:
         asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
     return compared, asking
+
+
+def _kept_out(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> float | None:
+    """Seconds until a candidate that comes to no node has had its time."""
+    until = kept_out_until(deployment, target, observed)
+    return max(1.0, (until - now).total_seconds()) if until is not None and until > now else None
 
 
 def _read_at(compared: Compared | None) -> datetime | None:
