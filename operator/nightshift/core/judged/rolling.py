@@ -10,6 +10,7 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
 from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
+from nightshift.core.judged.absence import looked_at_again
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
 from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
 from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
@@ -119,6 +120,9 @@ def rolling(
         cleared: Everything is known and fetched that a replica needs.
         superseded: The spec asks for another revision, which cannot be named yet.
     """
+    before, unasked = state, observed.gateway is None and observed.comparison is None
+    if unasked and deployment.spec.replicas:
+        state = looked_at_again(state, target.marks.comparison, _pace(deployment), now)
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
     compared, asking = _evidence(deployment, target, stable, state, observed, config, who, now)
@@ -151,7 +155,7 @@ def rolling(
         stable_there=stable is not None,
         unjudged=stable is None or nothing_to_compare(state, fleet, proven=proven),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
-        read_at=_read_at(compared),
+        read_at=now if unasked else _read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now),
         superseded=superseded,
@@ -161,7 +165,7 @@ def rolling(
     decided = conduct(view, _pace(deployment), who, now)
     wants = claim(decided.state, placed=placed, cleared=cleared)
     contender = replace(contender, claim=wants, since=decided.state.since)
-    marks = _with_comparison(_marks(deployment, target, state, decided, who, now), state, compared)
+    marks = _with_comparison(_marks(deployment, target, before, decided, who, now), before, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
     questions = asking.plan if asking is not None and is_comparing(decided.state) else over(observed)
