@@ -200,6 +200,13 @@ def test_an_engine_that_hangs_while_it_is_healthy_fails_a_candidate() -> None:
     assert (cause.reason, "bot-b" in cause.message) == ("EngineHung", True)
 
 
+def test_a_candidate_that_hangs_beside_another_revision_that_hangs_has_not_failed() -> None:
+    seen = hanging("hh")
+    assert failing(deployment(), HANGING, seen, NOW) is not None
+    pods = (replace(seen.pods[0], revision=TRIED.hash), seen.pods[1])
+    assert failing(deployment(), HANGING, replace(seen, pods=pods), NOW) is None
+
+
 UNLIKE = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
 WAITED, NOT_YET = NOW - timedelta(seconds=900), NOW - timedelta(seconds=899)
 

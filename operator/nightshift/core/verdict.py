@@ -86,10 +86,12 @@ def failing(deployment: LLMDeployment, target: Revision, observed: Observed, now
     """Why a candidate has failed for certain, whatever a comparison says; None while nothing shows it.
 
     An engine that loads has engine.startDeadlineSeconds; everything before, such as an image that is pulled,
-    rollout.deadlineSeconds; a download under way tells its own stalls.
+    rollout.deadlineSeconds; a download under way tells its own stalls. Where an engine of another revision hangs too,
+    the cause is something that both share, such as a driver.
     """
-    hanging = next((pod for pod in hung(observed) if pod.revision == target.hash), None)
-    if hanging is not None:
+    still = hung(observed)
+    hanging = next((pod for pod in still if pod.revision == target.hash), None)
+    if hanging is not None and all(pod.revision == target.hash for pod in still):
         message = f"The engine of pod {hanging.name} makes no step and leaves questions unanswered while it is healthy."
         return Cause("EngineHung", message, definite=True)
     cause = revision_cause(observed, target.hash)
