@@ -5,6 +5,7 @@ import pytest
 from nightshift.api import names
 from nightshift.api.fetch import Downloaded, to_line
 from nightshift.core.observed import Observed, image_key, job_facts, observe, pod_facts, replica_set_facts
+from nightshift.core.times import moment
 from tests.support.builders import NOW, SHA, UID, digest_known, pod, revision
 
 OWNED: dict[str, Any] = {"ownerReferences": [{"uid": UID, "controller": True}]}
@@ -63,6 +64,32 @@ def test_a_pod_that_serves() -> None:
 )
 def test_only_the_schedulers_refusal_counts_as_unschedulable(condition: dict[str, Any], message: str | None) -> None:
     assert pod_facts({"metadata": labelled(), "status": {"conditions": [condition]}}).unschedulable == message
+
+
+MADE, LOADED, LAPSED = "2026-03-01T12:00:00Z", "2026-03-01T12:20:00Z", "2026-03-01T15:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("ready", "advanced", "lapsed"),
+    [
+        pytest.param({}, MADE, None, id="nothing is told yet"),
+        pytest.param({"status": "False", "lastTransitionTime": MADE}, MADE, MADE, id="it is not ready yet"),
+        pytest.param({"status": "True", "lastTransitionTime": LOADED}, LOADED, None, id="it is ready since then"),
+        pytest.param({"status": "False", "lastTransitionTime": LAPSED}, MADE, LAPSED, id="it was ready until then"),
+    ],
+)
+def test_until_when_a_pod_was_ready(ready: dict[str, Any], advanced: str, lapsed: str | None) -> None:
+    status = {"conditions": [{"type": "Ready", **ready}]}
+    facts = pod_facts({"metadata": labelled(creationTimestamp=MADE), "status": status})
+    assert (facts.advanced, facts.lapsed) == (moment(advanced), moment(lapsed))
+
+
+@pytest.mark.parametrize("told", [True, False, None], ids=["it has started", "it loads", "the kubelet told nothing"])
+def test_whether_an_engine_has_started_is_what_the_kubelet_says(told: bool | None) -> None:
+    status: dict[str, Any] = {"containerStatuses": [{"name": names.ENGINE_CONTAINER, "started": told, "state": {}}]}
+    engine = pod_facts({"metadata": labelled(), "status": status}).container(names.ENGINE_CONTAINER)
+    assert engine is not None
+    assert engine.started is bool(told)
 
 
 def test_what_another_container_wrote_is_no_outcome() -> None:

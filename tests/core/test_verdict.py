@@ -10,9 +10,9 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.facts import Known
 from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.object_events import EventsAnswer, ObjectEvent
-from nightshift.core.observed import ContainerFacts, Observed, PodFacts
+from nightshift.core.observed import ContainerFacts, Observed, PodFacts, ReplicaSetFacts
 from nightshift.core.revisions import Revision
-from nightshift.core.verdict import deadline, failing, held_up, judge, last_good, told
+from nightshift.core.verdict import deadline, failing, held_up, judge, kept_out_until, last_good, told
 from tests.core.test_hung import REVISION as HANGING
 from tests.core.test_hung import observed as hanging
 from tests.support.builders import NOW, container, deployment, model_spec, pod, revision
@@ -187,6 +187,7 @@ def test_a_verdict_remembers_the_retry_that_it_saw_and_names_both_ways_out() -> 
 
 SLOW = starting(container(running_since="2026-03-01T10:59:59Z"), advanced=SOON)
 STILL = starting(container(running_since="2026-03-01T11:00:00Z"), advanced=SOON)
+LAPSED = container(running_since="2026-03-01T08:00:00Z", started=True)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,9 @@ STILL = starting(container(running_since="2026-03-01T11:00:00Z"), advanced=SOON)
         pytest.param(starting(NO_SECRET, advanced=SOON), None, id="a missing Secret may come"),
         pytest.param(STILL, None, id="an engine has an hour to load"),
         pytest.param(SLOW, "EngineStartTooSlow", id="and no longer"),
+        pytest.param(starting(LAPSED, lapsed=NOW), None, id="one that started long ago is not ready for a moment"),
+        pytest.param(starting(LAPSED, lapsed=SOON), None, id="one that is not ready any more has time again"),
+        pytest.param(starting(LAPSED, lapsed=STARTED), "RolloutDeadlineExceeded", id="until the deadline"),
         pytest.param(starting(LOADING, containers_ready=True, advanced=SOON), None, id="its node does not report"),
         pytest.param(starting(unschedulable=FULL, node=None), None, id="no accelerator is no fault of the candidate"),
     ],
@@ -215,6 +219,59 @@ def test_an_engine_that_hangs_while_it_is_healthy_fails_a_candidate() -> None:
     cause = failing(deployment(), HANGING, seen, NOW)
     assert cause is not None
     assert (cause.reason, "bot-b" in cause.message) == ("EngineHung", True)
+
+
+def test_a_candidate_that_hangs_beside_another_revision_that_hangs_has_not_failed() -> None:
+    seen = hanging("hh")
+    assert failing(deployment(), HANGING, seen, NOW) is not None
+    pods = (replace(seen.pods[0], revision=TRIED.hash), seen.pods[1])
+    assert failing(deployment(), HANGING, replace(seen, pods=pods), NOW) is None
+
+
+UNLIKE = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
+WAITED, NOT_YET = NOW - timedelta(seconds=900), NOW - timedelta(seconds=899)
+
+
+def unplaced(message: str, since: datetime, **changes: Any) -> PodFacts:
+    return starting(unschedulable=message, node=None, unplaced_since=since, advanced=since, **changes)
+
+
+def refusing(message: str, since: datetime) -> ReplicaSetFacts:
+    return ReplicaSetFacts("bot", TRIED.hash, 1, 0, True, failure=message, failing_since=since)
+
+
+UNSAFE = 'pods "bot" is forbidden: violates PodSecurity "restricted:latest": privileged'
+UNKNOWN_CLASS = 'pods "bot" is forbidden: no PriorityClass with name high was found'
+UNSTATED = 'pods "bot" is forbidden: failed quota: team: must specify limits.memory'
+SPENT = 'pods "bot" is forbidden: exceeded quota: team'
+
+
+@pytest.mark.parametrize(
+    ("pods", "refused", "reason"),
+    [
+        pytest.param((), refusing(UNSAFE, WAITED), "PodSecurityViolation", id="its pods are refused"),
+        pytest.param((), refusing(UNSAFE, NOT_YET), None, id="the refusal may be lifted"),
+        pytest.param((), refusing(UNKNOWN_CLASS, WAITED), "PodsRefused", id="its priority class does not exist"),
+        pytest.param((), refusing(UNSTATED, WAITED), "QuotaExceeded", id="the quota asks for what it does not say"),
+        pytest.param((), refusing(SPENT, WAITED), None, id="a quota that is used up is want of room"),
+        pytest.param((unplaced(UNLIKE, WAITED),), None, "Unschedulable", id="no node has its labels"),
+        pytest.param((unplaced(UNLIKE, NOT_YET),), None, None, id="such a node may come"),
+        pytest.param((unplaced(FULL, WAITED),), None, None, id="no accelerator is want of room"),
+        pytest.param(
+            (unplaced(UNLIKE, WAITED), starting(LOADING, name="b", advanced=SOON)), None, None, id="another has a node"
+        ),
+        pytest.param((), None, None, id="nothing is told"),
+    ],
+)
+def test_a_candidate_that_no_node_can_get_has_the_time_for_placing(
+    pods: tuple[PodFacts, ...], refused: ReplicaSetFacts | None, reason: str | None
+) -> None:
+    owners = (refused,) if refused is not None else ()
+    observed = Observed(revisions=(GOOD, TRIED), pods=pods, replica_sets=owners)
+    cause = held_up(deployment(), TRIED, observed, NOW)
+    assert (cause.reason if cause else None) == reason
+    until = kept_out_until(deployment(), TRIED, observed)
+    assert until is None or (until <= NOW) == (reason is not None)
 
 
 @pytest.mark.parametrize(

@@ -74,16 +74,44 @@ def test_a_restart_of_the_operator_in_mid_step_pauses_nothing(seconds: int) -> N
     story(told, SPEC)
 
 
-def test_an_operator_that_was_away_when_a_step_ended_reads_before_it_pauses() -> None:
+@pytest.mark.parametrize("seconds", [60, 600, 12 * 3600], ids=["when a step ended", "for long", "past the deadline"])
+def test_an_operator_that_was_away_reads_before_it_pauses(seconds: int) -> None:
     async def told(town: Town) -> None:
         await served(town, USUAL)
         await town.until(lambda: bool(town.events("RolloutJudging")), 300)
         await town.for_seconds(20)
         await town.end()
-        await asyncio.sleep(60)
+        await asyncio.sleep(seconds)
         town.harness.restart()
         town.start()
         await town.until(lambda: bool(town.events("Promoted")), 900)
+        assert not town.events("RolloutPaused")
+
+    story(told, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"paused": True}, {"paused": False}, id="paused overnight"),
+        pytest.param({"replicas": 0}, {"replicas": 2}, id="off overnight"),
+    ],
+)
+def test_a_night_in_which_nothing_was_to_be_done_is_no_time_of_judging(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    async def told(town: Town) -> None:
+        await served(town, USUAL)
+        await town.until(lambda: bool(town.events("RolloutJudging")), 300)
+        await town.for_seconds(20)
+        town.harness.change_spec(**before)
+        await town.for_seconds(60)
+        await town.end()
+        await asyncio.sleep(12 * 3600)
+        town.start()
+        await town.for_seconds(10)
+        town.harness.change_spec(**after)
+        await town.until(lambda: bool(town.events("Promoted")), 1800)
         assert not town.events("RolloutPaused")
 
     story(told, SPEC)

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,12 +14,17 @@ from nightshift.api.fetch import Failed, FetchReason
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.facts import Fact, Known, Unknown
-from tests.support.builders import config, model_spec, with_gateway
+from nightshift.core.judged.pools import Claim, Contender
+from tests.support.builders import NOW, config, model_spec, with_gateway
 from tests.support.simulation import Simulation
 from tests.support.world import Fate, is_ready
 
 ARGUMENT = {"args": ["--max-model-len=1024"]}
 SLOWER = "TTFT p95 2.1x of the stable revision over 412 requests (bound 1.3x)"
+
+
+FIRST = Contender(("ml", "other"), "nvidia-gpu", 1, Claim.WAITING, NOW - timedelta(days=1))
+"""A rollout that began before."""
 
 
 class Compared:
@@ -205,6 +211,23 @@ def test_a_candidate_without_room_is_paused_and_goes_on_when_there_is_some() -> 
     assert rollout(simulation).phase is Phase.PROMOTED
 
 
+def test_a_candidate_whose_pods_are_refused_is_paused_and_no_longer_before_others() -> None:
+    simulation, _ = judged(replicas=2)
+    refused = 'pods "bot" is forbidden: no PriorityClass with name high was found'
+    simulation.world.refusal = refused
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 14, least=2)
+    assert rollout(simulation).phase is Phase.PLACING
+    minutes(simulation, 4, least=2)
+    assert (rollout(simulation).phase, rollout(simulation).reason) == (Phase.PAUSED, "PodsRefused")
+    contender = simulation.reconcile().contender
+    assert contender is not None
+    assert contender.claim is Claim.AGAIN
+    simulation.world.refusal = None
+    minutes(simulation, 40, least=2)
+    assert rollout(simulation).phase is Phase.PROMOTED
+
+
 def test_the_only_replica_gives_way_where_an_outage_is_allowed_and_nothing_is_compared() -> None:
     simulation, compared = judged(replicas=1, gpus=1, rollout={"allowOutage": True})
     compared.readable = False
@@ -324,14 +347,28 @@ def test_an_order_of_before_is_not_carried_out_on_the_next_rollout() -> None:
 
 def test_others_go_first_and_nothing_is_asked_for_meanwhile() -> None:
     simulation, _ = judged()
-    simulation.turn = False
+    simulation.contenders = (FIRST,)
     simulation.change_spec(engine=ARGUMENT)
     minutes(simulation, 30, least=4)
     assert rollout(simulation).phase is Phase.PREFLIGHT
     assert len(simulation.server.of_kind("Pod")) == 4
-    simulation.turn = True
+    simulation.contenders = ()
     minutes(simulation, 30, least=4)
     assert rollout(simulation).phase is Phase.PROMOTED
+
+
+def test_a_new_process_that_hears_of_another_rollout_first_leaves_a_candidate_its_waiting_replica() -> None:
+    simulation, _ = judged(replicas=1, gpus=1)
+    simulation.change_spec(engine=ARGUMENT)
+    minutes(simulation, 4, least=1)
+    assert rollout(simulation).phase is Phase.PLACING
+    before = {pod["metadata"]["uid"] for pod in simulation.server.of_kind("Pod")}
+    simulation.contenders = (FIRST,)
+    minutes(simulation, 4, least=1)
+    assert {pod["metadata"]["uid"] for pod in simulation.server.of_kind("Pod")} == before
+    simulation.contenders = (replace(FIRST, emergency=True),)
+    minutes(simulation, 2, least=1)
+    assert len(simulation.server.of_kind("Pod")) == 1
 
 
 def test_a_first_revision_and_one_without_a_gateway_are_not_judged() -> None:

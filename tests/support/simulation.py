@@ -20,6 +20,7 @@ from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.events import events
 from nightshift.core.facts import Fact, Known, Unknown
+from nightshift.core.judged.pools import Contender
 from nightshift.core.observed import ImageAnswer, Observed, engine_start, observe, pod_facts
 from nightshift.core.ownership import is_owned, is_route
 from nightshift.core.plan import plan
@@ -65,8 +66,8 @@ class Simulation:
         self.traffic: Traffic | None = None
         """Who asks, and what gateway and engines count of it; None: nobody does, and nobody is told of it."""
         self.world.golden = Questions(self.server)
-        self.turn = True
-        """Whether a candidate may ask for an accelerator now."""
+        self.contenders: tuple[Contender, ...] = ()
+        """What rollouts of other deployments want."""
         self.running: dict[str, int] = {}
         """What engines tell of the requests that they work on, by pod; of others nothing is known."""
         self._untold: deque[tuple[str, Object]] = deque()
@@ -127,7 +128,7 @@ class Simulation:
         asked = self.demand(self.now) if self.demand is not None else None
         found = observe(uid, self.cache.children(KEY), self.images, {}, engines=self.sights(), demand=asked)
         compared = self.comparison(self.now) if self.comparison is not None else None
-        return replace(found, comparison=compared, turn=self.turn, gateway=self.gateway())
+        return replace(found, comparison=compared, contenders=self.contenders, gateway=self.gateway())
 
     def gateway(self) -> GatewaySight | None:
         """What gateway pods tell now."""

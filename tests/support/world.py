@@ -50,6 +50,8 @@ class World:
         """What an image says of a revision, given the Job's pod; None where that pod finds no node."""
         self.golden: Callable[[Object], GoldenOutcome | None] = lambda pod: None
         """What comes of golden questions, given the Job's pod; None while that pod finds no node."""
+        self.refusal: str | None = None
+        """Why the API server refuses further pods of ReplicaSets; None: it does not."""
         self._counter = 0
 
     def pending(self) -> list[Step]:
@@ -79,7 +81,8 @@ class World:
             return moved
         pods = [pod for pod in self._owned_pods(raw) if "deletionTimestamp" not in pod["metadata"]]
         asked = int(raw["spec"].get("replicas") or 0)
-        if len(pods) < asked:
+        refused = self.refusal if len(pods) < asked else None
+        if len(pods) < asked and refused is None:
             return Step(f"replicaset {name} makes a pod", lambda: self._make_pod(raw, raw["spec"]["template"]))
         if len(pods) > asked:
             victim = min(pods, key=lambda pod: (is_ready(pod), _deletion_cost(pod), pod["metadata"]["name"]))
@@ -92,7 +95,12 @@ class World:
             "readyReplicas": sum(map(is_ready, pods)),
             "observedGeneration": raw["metadata"]["generation"],
         }
-        if raw.get("status") == counts:
+        before = raw.get("status") or {}
+        if refused is not None:
+            failure = {"type": "ReplicaFailure", "status": "True", "message": refused}
+            since = [item["lastTransitionTime"] for item in before.get("conditions") or ()]
+            counts["conditions"] = [{**failure, "lastTransitionTime": (since or [self.server.timestamp()])[0]}]
+        if before == counts:
             return None
         return Step(
             f"replicaset {name} counts", lambda: _ignore(self.server.change(where, lambda o: o.update(status=counts)))

@@ -14,6 +14,7 @@ from nightshift.core.autoscale.demand import Demand, GatewaySight
 from nightshift.core.engine_log import EngineFailure
 from nightshift.core.engine_sight import EngineSight
 from nightshift.core.facts import Fact, ImageNotFound, Known, Unknown
+from nightshift.core.judged.pools import Contender
 from nightshift.core.object_events import EventsAnswer
 from nightshift.core.ownership import is_orphan, is_owned, is_route
 from nightshift.core.pins import StoredPin, parse_pin
@@ -59,6 +60,8 @@ class ContainerFacts:
     """How long the container ran that ended last."""
     start_deadline_seconds: float | None = None
     """How long its startup probe may fail."""
+    started: bool = False
+    """Whether its startup probe has passed since it was last begun: from then on it only lapses, and loads no more."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class PodFacts:
     """Since when the scheduler could not place it."""
     advanced: datetime | None = None
     """When it last came further: made, placed, initialized, or ready."""
+    lapsed: datetime | None = None
+    """Since when it is not ready; of one that was ready before that is when it ceased to be."""
     initialized: bool = True
     """Whether its init containers, which download the model, are done."""
     failure_reason: str = ""
@@ -172,8 +177,8 @@ class Observed:
     """What the gateway's pods told last, where two revisions are compared."""
     comparison: Fact[Judgement] | None = None
     """How the candidate does beside the stable revision, as somebody else says; None: what was counted says it."""
-    turn: bool = True
-    """Whether a candidate may ask for an accelerator now, beside those of other deployments."""
+    contenders: tuple[Contender, ...] = ()
+    """Rollouts of other deployments that want an accelerator too."""
 
     def engine_pods(self, revision: str | None = None) -> tuple[PodFacts, ...]:
         """Replicas that are not on their way out, of one revision or of all."""
@@ -250,6 +255,7 @@ def _container_facts(raw: Mapping[str, Any], deadlines: Mapping[str, float]) -> 
         termination_message=ended.get("message") or "",
         ran_seconds=_seconds_between(ended.get("startedAt"), ended.get("finishedAt")),
         start_deadline_seconds=deadlines.get(raw.get("name", "")),
+        started=bool(raw.get("started")),
     )
 
 
@@ -258,7 +264,7 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
     metadata, status = raw["metadata"], raw.get("status") or {}
     labels = metadata.get("labels") or {}
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled") or {}
+    scheduled, ready = conditions.get("PodScheduled") or {}, conditions.get("Ready") or {}
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     deadlines = _start_deadlines(raw)
     containers = tuple(_container_facts(item, deadlines) for item in statuses)
@@ -277,7 +283,7 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         job=labels.get("batch.kubernetes.io/job-name"),
         created=metadata.get("creationTimestamp") or "",
         phase=status.get("phase") or "Pending",
-        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        ready=ready.get("status") == "True",
         terminating="deletionTimestamp" in metadata,
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
         containers=containers,
@@ -287,6 +293,7 @@ def pod_facts(raw: Mapping[str, Any]) -> PodFacts:
         containers_ready=(conditions.get("ContainersReady") or {}).get("status") == "True",
         unplaced_since=moment(scheduled.get("lastTransitionTime")) or moment(metadata.get("creationTimestamp")),
         advanced=_advanced(metadata.get("creationTimestamp"), conditions),
+        lapsed=moment(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None,
         initialized=(conditions.get("Initialized") or {}).get("status") != "False",
         failure_reason=status.get("reason") or "",
         failure_message=status.get("message") or "",

@@ -133,7 +133,7 @@ def _situation(
 ) -> Situation:
     place, by_hash = revision.place, {item.hash: item for item in observed.revisions}
     beside = [pod for pod in observed.engine_pods() if pod.ready and pod.revision != revision.hash]
-    alike = [pod for pod in beside if pod.revision in by_hash and _frees(by_hash[pod.revision], revision)]
+    alike = [pod for pod in beside if pod.revision in by_hash and frees(by_hash[pod.revision], revision)]
     return Situation(
         wanted=deployment.spec.replicas,
         waited=waited,
@@ -148,7 +148,7 @@ def _situation(
     )
 
 
-def _frees(old: Revision, new: Revision) -> bool:
+def frees(old: Revision, new: Revision) -> bool:
     """Whether a replica that goes leaves room for one that waits."""
     return (
         old.place.accelerator == new.place.accelerator

@@ -11,6 +11,7 @@ from nightshift.core.causes import pod_cause, revision_cause, said_of
 from nightshift.core.hang import hung
 from nightshift.core.marks import Marks
 from nightshift.core.observed import Observed, PodFacts
+from nightshift.core.placing import shortage
 from nightshift.core.revisions import Revision
 from nightshift.core.times import moment
 
@@ -96,10 +97,12 @@ def failing(deployment: LLMDeployment, target: Revision, observed: Observed, now
     """Why a candidate has failed for certain, whatever a comparison says; None while nothing shows it.
 
     An engine that loads has engine.startDeadlineSeconds; everything before, such as an image that is pulled,
-    rollout.deadlineSeconds; a download under way tells its own stalls.
+    rollout.deadlineSeconds; a download under way tells its own stalls. Where an engine of another revision hangs too,
+    the cause is something that both share, such as a driver.
     """
-    hanging = next((pod for pod in hung(observed) if pod.revision == target.hash), None)
-    if hanging is not None:
+    still = hung(observed)
+    hanging = next((pod for pod in still if pod.revision == target.hash), None)
+    if hanging is not None and all(pod.revision == target.hash for pod in still):
         message = f"The engine of pod {hanging.name} makes no step and leaves questions unanswered while it is healthy."
         return Cause("EngineHung", message, definite=True)
     cause = revision_cause(observed, target.hash)
@@ -110,10 +113,33 @@ def failing(deployment: LLMDeployment, target: Revision, observed: Observed, now
 
 
 def held_up(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> Cause | None:
-    """Why the cluster cannot run a candidate, where it has not been able to for rollout.deadlineSeconds."""
+    """Why the cluster cannot run a candidate, where it has not been able to for rollout.deadlineSeconds.
+
+    A replica that the API server refuses, or that no node takes whatever is free, has rollout.placementTimeoutSeconds.
+    What is short is decided in `core.placing`.
+    """
     cause, due = revision_cause(observed, target.hash), deadline(deployment, target, observed)
-    late = due is not None and now >= due
-    return cause if late and cause is not None and cause.reason in _NO_VERDICT else None
+    if cause is None:
+        return None
+    if due is not None and now >= due and cause.reason in _NO_VERDICT:
+        return cause
+    until = kept_out_until(deployment, target, observed)
+    return cause if until is not None and now >= until else None
+
+
+def kept_out_until(deployment: LLMDeployment, target: Revision, observed: Observed) -> datetime | None:
+    """Until when it is waited for a candidate that comes to no node for another reason than want of room.
+
+    None where nothing keeps it out.
+    """
+    pods, owner = observed.engine_pods(target.hash), observed.replica_set(target.hash)
+    if shortage(observed, target.hash) is not None or any(pod.node is not None for pod in pods):
+        return None
+    since = [pod.unplaced_since for pod in pods if pod.unschedulable is not None]
+    if not pods and owner is not None and owner.failure is not None:
+        since = [owner.failing_since]
+    first = min((time for time in since if time is not None), default=None)
+    return first + timedelta(seconds=deployment.spec.rollout.placement_timeout_seconds) if first is not None else None
 
 
 def fails(observed: Observed, revision: str) -> Cause | None:
@@ -126,12 +152,17 @@ def fails(observed: Observed, revision: str) -> Cause | None:
 
 
 def _too_slow(target: Revision, observed: Observed, now: datetime) -> Cause | None:
-    """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody."""
+    """An engine that has been loading for longer than it may; the kubelet starts it anew then, which helps nobody.
+
+    One that has started before and is not ready now, as under load, loads no more.
+    """
     limit = target.spec.engine.start_deadline_seconds
     for pod in observed.engine_pods(target.hash):
         engine = pod.container(names.ENGINE_CONTAINER)
         begun = moment(engine.running_since) if engine is not None and not pod.containers_ready else None
-        if begun is not None and engine is not None and not engine.ready and now > begun + timedelta(seconds=limit):
+        if begun is None or engine is None or engine.ready or engine.started:
+            continue
+        if now > begun + timedelta(seconds=limit):
             message = (
                 f"The engine of pod {pod.name} gave no healthy answer within engine.startDeadlineSeconds ({limit} s). "
                 "Raise it if the model needs longer to load."
@@ -164,7 +195,8 @@ def _late(
 def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) -> datetime | None:
     """When a revision is judged unless it comes further; None while that cannot be said.
 
-    It cannot without pods, nor while one downloads its model, whose own progress tells a stall.
+    It cannot without pods, nor while one downloads its model, whose own progress tells a stall. A replica that was
+    ready and is no more has as long again from then on.
 
     Worked example: begun at 12:00, the last replica placed at 12:10 and initialized at 12:25, deadline 7200 s: 14:25.
     """
@@ -175,7 +207,7 @@ def deadline(deployment: LLMDeployment, target: Revision, observed: Observed) ->
     if any(_downloads(pod, observed) for pod in starting):
         return None
     begun = target.marks.started or moment(target.manifest["metadata"].get("creationTimestamp"))
-    times = [begun, *(pod.advanced for pod in pods)]
+    times = [begun, *(pod.advanced for pod in pods), *(pod.lapsed for pod in pods)]
     latest = max((time for time in times if time is not None), default=None)
     return latest + timedelta(seconds=deployment.spec.rollout.deadline_seconds) if latest is not None else None
 

@@ -135,7 +135,7 @@ class Reconciler:
         children, images = self.cache.children(key), self.lookups.images
         demand, gateway = self.lookups.demands.demand(key), self.lookups.demands.gateway(key)
         found = observe(uid, children, images, progress, logs, engines, events, adapters, demand, gateway)
-        return replace(found, turn=self.pools.turn(key))
+        return replace(found, contenders=self.pools.others(key))
 
     def _next(self, decided: Plan) -> float:
         """A write needs no appointment: the watch tells of it. An answer that just came does."""

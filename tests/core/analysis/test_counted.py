@@ -164,6 +164,8 @@ def test_an_engine_that_runs_and_is_not_ready_rests_and_another_revisions_is_non
 
 
 BUSY_AND_STILL = sight(metrics(running=2), old=0, still_since=ago(61))
+BUSY_AND_ASKED = replace(BUSY_AND_STILL, still_since=ago(95), unanswered=1, asked_at=ago(1))
+BUSY_AND_HUNG = replace(BUSY_AND_STILL, still_since=ago(126), unanswered=2, asked_at=ago(1))
 NEW = metrics(prompt_tokens=0, generation_tokens=0, iterations=0)
 NEW_AND_STILL = sight(NEW, old=0, still_since=ago(61))
 FIRST_AND_STILL = sight(replace(NEW, running=1), old=0, still_since=ago(61))
@@ -175,14 +177,18 @@ NEW_AND_HUNG = sight(NEW, old=0, still_since=ago(126), unanswered=2, asked_at=ag
     [
         pytest.param("s", {}, False, id="it moved a moment ago"),
         pytest.param("sh", {}, True, id="one of two hangs"),
-        pytest.param("s", {"bot-a": BUSY_AND_STILL}, True, id="it has requests and makes no step"),
+        pytest.param(
+            "s", {"bot-a": BUSY_AND_STILL}, None, id="it has requests and makes no step, and is yet to be asked"
+        ),
+        pytest.param("s", {"bot-a": BUSY_AND_ASKED}, None, id="it left one question unanswered"),
+        pytest.param("s", {"bot-a": BUSY_AND_HUNG}, True, id="it has requests and answers no question"),
         pytest.param(
             "s", {"bot-a": sight(metrics(), 0, still_since=ago(700))}, False, id="it has none and makes no step"
         ),
         pytest.param("ss", {"bot-b": None}, None, id="one was never read"),
         pytest.param("sh", {"bot-a": None}, True, id="one was never read, and another hangs"),
         pytest.param("s", {"bot-a": NEW_AND_STILL}, False, id="it never brought a token, and is only suspect"),
-        pytest.param("s", {"bot-a": FIRST_AND_STILL}, True, id="it has its first requests, and never brought a token"),
+        pytest.param("s", {"bot-a": FIRST_AND_STILL}, None, id="it may compile for its first request"),
         pytest.param("s", {"bot-a": NEW_AND_HUNG}, True, id="it says it has none, and answers no question"),
         pytest.param("", {}, None, id="there is none"),
     ],

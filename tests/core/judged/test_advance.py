@@ -55,6 +55,9 @@ BLIND_PAUSE = state(
 ROOM_PAUSE = state(Phase.PAUSED, reason="NoGpuCapacity", before_pause=Phase.PLACING)
 ORDERED_PAUSE = state(Phase.PAUSED, reason=BY_ORDER, before_pause=Phase.JUDGING)
 NONE = {"ready": 0, "placed": False}
+PASSED = {"judgement": PASS}
+LATE_STEP = state(Phase.JUDGING, step=2, step_since=later(7000))
+NEXT_STEP = state(Phase.JUDGING, step=2, step_since=None)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +100,18 @@ NONE = {"ready": 0, "placed": False}
         pytest.param(Phase.JUDGING, {"judgement": BROKEN}, 300, Phase.PAUSED, id="judging: the comparison is broken"),
         pytest.param(Phase.JUDGING, {"failure": OOM}, 0, Phase.ROLLING_BACK, id="judging: it crashes"),
         pytest.param(Phase.JUDGING, {"unjudged": True}, 0, Phase.PROMOTING, id="judging: the stable one was deleted"),
+        pytest.param(LATE_STEP, {"judgement": PASS}, 7200, Phase.JUDGING, id="judging: passed, and the step goes on"),
+        pytest.param(LATE_STEP, {"judgement": PASS}, 7299, Phase.JUDGING, id="judging: until it has had its time"),
+        pytest.param(LATE_STEP, {"judgement": PASS}, 7300, Phase.PROMOTING, id="judging: passed after the deadline"),
+        pytest.param(LATE_STEP, {"judgement": OPEN}, 7200, Phase.PAUSED, id="judging: it passed before, and no more"),
+        pytest.param(NEXT_STEP, {**PASSED, "reached": False}, 14399, Phase.JUDGING, id="judging: its replicas come"),
+        pytest.param(NEXT_STEP, {**PASSED, "reached": False}, 14400, Phase.PAUSED, id="judging: no replicas for it"),
         pytest.param(
-            Phase.JUDGING, {"judgement": PASS, "reached": False}, 7200, Phase.PAUSED, id="judging: no replicas for it"
+            NEXT_STEP,
+            {**PASSED, "reached": False, "held_up": ROOM},
+            7200,
+            Phase.PAUSED,
+            id="judging: no room for its replicas at the deadline",
         ),
         pytest.param(
             Phase.JUDGING, {"alone": ROOM}, 0, Phase.PAUSED, id="judging: no room for what it is compared with"
@@ -161,6 +174,22 @@ def test_what_happens(given: Phase | RolloutState, it: dict[str, object], second
 def test_an_inconclusive_one_ends_as_the_spec_says(policy: str, after: Phase) -> None:
     found = step(state(Phase.JUDGING), situation(judgement=OPEN), 7200, on_inconclusive=policy)
     assert (found.state.phase, found.state.reason) == (after, "Inconclusive")
+
+
+@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
+def test_a_step_that_passes_after_the_deadline_is_followed_by_the_next(policy: str) -> None:
+    it = situation(judgement=PASS)
+    begun = step(state(Phase.JUDGING, step=1, step_since=later(7000)), it, 7300, on_inconclusive=policy).state
+    assert (begun.phase, begun.step) == (Phase.JUDGING, 2)
+    waits = step(begun, situation(judgement=PASS, reached=False), 7301, on_inconclusive=policy).state
+    assert waits.phase is Phase.JUDGING, "what passed is not inconclusive because its next replicas load"
+    goes = step(waits, it, 8000, on_inconclusive=policy).state
+    assert step(goes, it, 8300, on_inconclusive=policy).state.phase is Phase.PROMOTING
+
+
+def test_the_worked_example_of_the_patience() -> None:
+    assert Pace().patience(state(Phase.JUDGING)) == later(4 * 3600)
+    assert Pace().patience(state(Phase.PLACING)) is None
 
 
 def test_missing_data_never_promotes_whatever_the_spec_says() -> None:

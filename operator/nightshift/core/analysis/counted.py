@@ -110,11 +110,17 @@ def _times(found: Histogram | None) -> Times:
 
 
 def _stalled(pods: list[PodFacts], observed: Observed) -> bool | None:
-    """Whether one of the engines has requests and makes no step, or hangs; None where one was not read."""
+    """Whether one of the engines hangs; None where one was not read, or is yet to be asked.
+
+    An engine that has requests and makes no step may compile for its first one, or work on a long prompt as a whole:
+    only a question for one token, which it does not answer, tells that from a hang (core.hang).
+    """
     sights = [observed.engines.get(pod.name) for pod in pods]
     seen = [sight for sight in sights if sight is not None and sight.last is not None]
-    if any(hang.is_hung(sight) or (hang.is_suspect(sight) and _busy(sight)) for sight in seen):
+    if any(hang.is_hung(sight) for sight in seen):
         return True
+    if any(hang.is_suspect(sight) and _busy(sight) for sight in seen):
+        return None
     return False if seen and len(seen) == len(sights) else None
 
 

@@ -14,6 +14,7 @@ from nightshift.api import names
 from nightshift.api.base import StoredModel
 from nightshift.api.config import OperatorConfig
 from nightshift.api.resource import LLMDeployment
+from nightshift.api.rollout import Phase
 from nightshift.api.scaling import DEFAULT_IDLE_SECONDS, DEFAULT_MIN_REPLICAS
 from nightshift.core import hang
 from nightshift.core.access import traffic_mode
@@ -23,7 +24,7 @@ from nightshift.core.autoscale.victims import given_up
 from nightshift.core.cause import Cause
 from nightshift.core.causes import revision_cause
 from nightshift.core.observed import Observed
-from nightshift.core.placing import shortage
+from nightshift.core.placing import frees, shortage
 from nightshift.core.planning import EventNote, Plan, Scaling, WatchDemand, sooner
 from nightshift.core.revisions import Revision, newest
 from nightshift.core.times import moment
@@ -129,16 +130,34 @@ def _fleet(deployment: LLMDeployment, replicas: int, observed: Observed) -> Flee
     created = [at for pod in pods if (at := moment(pod.created)) is not None]
     ready = [pod for pod in pods if pod.ready]
     cause = revision_cause(observed, revision.hash) if revision is not None else None
-    short = shortage(observed, revision.hash) if revision is not None else None
     return Fleet(
         replicas=replicas,
         proven=revision is not None and (revision.marks.verdict is not None or not _has_to_serve(revision)),
         ready=len(ready),
         created=max(created, default=None),
         first_ready=min((pod.advanced for pod in ready if pod.advanced is not None), default=None),
-        short=short[0] if short is not None else None,
+        short=short_of(revision, observed) if revision is not None else None,
         patience=float(deployment.spec.rollout.deadline_seconds) if cause is None else 0.0,
     )
+
+
+def short_of(revision: Revision, observed: Observed) -> Cause | None:
+    """What further replicas would lack too; None where nothing says that they would find no room.
+
+    While a candidate is judged the stable revision is what grows: a candidate that waits for other accelerators, or for
+    more at a time, says nothing of that.
+
+    Args:
+        revision: The newest.
+        observed: What waits for room.
+    """
+    state = revision.marks.rollout
+    judged = state is not None and state.phase not in (Phase.PROMOTING, Phase.PROMOTED)
+    stable = [item for item in observed.revisions if judged and state is not None and item.hash == state.stable]
+    waiting = [shortage(observed, item.hash) for item in stable]
+    if all(frees(item, revision) for item in stable):
+        waiting.append(shortage(observed, revision.hash))
+    return next((found[0] for found in waiting if found is not None), None)
 
 
 def _has_to_serve(revision: Revision) -> bool:

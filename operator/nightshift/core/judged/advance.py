@@ -52,6 +52,14 @@ class Pace:
         least = self.step_seconds * max(1, len(state.steps))
         return state.judging_since + timedelta(seconds=max(self.deadline_seconds, least))
 
+    def patience(self, state: RolloutState) -> datetime | None:
+        """Until when the replicas of a further step are waited for, where all that was seen has passed.
+
+        Worked example: begun at 12:00 with 7200 s: until 16:00, as long again as to the deadline.
+        """
+        deadline = self.deadline(state)
+        return deadline + (deadline - state.judging_since) if deadline and state.judging_since else None
+
     def step_ends(self, state: RolloutState) -> datetime | None:
         """When the present step has lasted long enough; None while the candidate has not its weight."""
         return state.step_since + timedelta(seconds=self.step_seconds) if state.step_since is not None else None
@@ -215,7 +223,11 @@ def _loading(it: Situation) -> _Found | None:
 
 
 def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _Found | None:
-    """A failure counts at once; a pass when the step has had its time; anything else waits until the deadline."""
+    """A failure counts at once; a pass when the step has had its time; anything else waits until the deadline.
+
+    What has passed is not inconclusive: where the deadline comes in mid-step, or before the replicas of the next one,
+    the candidate still gets these, unless they cannot come.
+    """
     if it.unjudged:
         return _Found(Happening.UNJUDGED)
     judged, ends, deadline = it.judgement, pace.step_ends(state), pace.deadline(state)
@@ -238,10 +250,14 @@ def _judging(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _
         return _Found(Happening.TIMED_OUT, MISSING, says)
     if blind and over:
         return _Found(Happening.BLIND, NO_EVIDENCE, says)
-    if not late:
+    if not late or (passed and it.reached):
         return None
-    if passed and not it.reached:
-        says = f"Its replicas did not come for {percent(state)} % of the requests until the deadline."
+    if passed:
+        patience = pace.patience(state)
+        if it.held_up is None and patience is not None and now < patience:
+            return None
+        says = f"It passed so far, and its replicas did not come for {percent(state)} % of the requests in time."
+        says = f"{says} {it.held_up.message}" if it.held_up is not None else says
     by_policy = {"Promote": Happening.LET_THROUGH, "Rollback": Happening.SENT_BACK}
     return _Found(by_policy.get(pace.on_inconclusive, Happening.LEFT_OPEN), OPEN, says)
 
@@ -331,5 +347,6 @@ def _due(state: RolloutState, pace: Pace, now: datetime) -> float | None:
     """Seconds until the step or the judging has had its time."""
     if state.phase is not Phase.JUDGING and not holds(state):
         return None
-    times = [at for at in (pace.step_ends(state), pace.deadline(state)) if at is not None and at > now]
+    ends = (pace.step_ends(state), pace.deadline(state), pace.patience(state))
+    times = [at for at in ends if at is not None and at > now]
     return max(1.0, (min(times) - now).total_seconds()) if times else None

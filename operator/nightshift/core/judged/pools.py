@@ -27,7 +27,7 @@ class Claim(IntEnum):
     AGAIN = 2
     """It found none for as long as it may wait, and would take one if nobody else does."""
     NOTHING = 3
-    """It has its place, or it is paused or over and wants none."""
+    """It has its place, cannot use one yet, or is paused or over and wants none."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ class Contender:
     """It closes a hole that is being used; it goes before all others."""
 
 
-def claim(state: RolloutState, *, placed: bool) -> Claim:
+def claim(state: RolloutState, *, placed: bool, cleared: bool = True) -> Claim:
     """What a rollout wants of its pool.
 
-    Worked example: one in phase Placing asks until a replica has its node. One that a person paused wants nothing.
+    Worked example: one in phase Placing asks until a replica has its node. One that a person paused wants nothing, and
+    one whose model is not downloaded yet neither: it would keep others waiting for as long as that takes.
+
+    Args:
+        state: Where it stands.
+        placed: Whether a replica of the candidate has its node.
+        cleared: Whether everything is known and fetched that a replica needs before it is made.
     """
-    if placed:
+    if placed or (state.phase is Phase.PREFLIGHT and not cleared):
         return Claim.NOTHING
     if waits_for_room(state):
         return Claim.AGAIN
@@ -64,7 +70,9 @@ def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> 
 
     In every pool the first may always: only the scheduler knows for certain, a node may come for it, and it may have
     to be refused before it replaces in place. Those after it may while all together find room; nobody overtakes. Where
-    the room is not known, one asks at a time.
+    the room is not known, one asks at a time. One whose replica looks for a place already goes on beside the first,
+    as where a new process hears of it last; only an emergency takes it away. Where nobody else is left, all wait on
+    that found none: one of them may be refused for good, and would keep the others from the next free place.
 
     Worked example: two spare accelerators, candidates of 1, 1 and 1: the first two. None spare: the first. Not known:
     the first. An emergency that came last is the first.
@@ -81,12 +89,25 @@ def turns(contenders: Collection[Contender], spare: Mapping[str, Fact[int]]) -> 
     for pool, asking in pools.items():
         known = spare.get(pool)
         left = known.value if isinstance(known, Known) else 0
+        urgent = any(one.emergency and one.claim is not Claim.AGAIN for one in asking)
         for index, one in enumerate(sorted(asking, key=_order)):
-            if index and one.accelerators > left:
+            again = all(other.claim is Claim.AGAIN for other in asking)
+            goes_on = again or (one.claim is Claim.ASKING and (one.emergency or not urgent))
+            if index and one.accelerators > left and not goes_on:
                 break
             found.add(one.key)
             left -= one.accelerators
     return frozenset(found)
+
+
+def has_turn(own: Contender, others: Collection[Contender]) -> bool:
+    """Whether a rollout may ask for a place beside those that others told of; one that wants none is in nobody's way.
+
+    It speaks for itself, so that it is not taken for a new one before it has told of itself: a process that begins
+    would take the replica away that looks for a place.
+    """
+    beside = [one for one in others if one.key != own.key]
+    return own.claim is Claim.NOTHING or own.key in turns([own, *beside], {})
 
 
 def _order(one: Contender) -> tuple[bool, bool, int, datetime, Key]:

@@ -10,6 +10,7 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
 from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
+from nightshift.core.judged.absence import looked_at_again
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
 from nightshift.core.judged.beside import alone, held, is_unread
 from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
@@ -25,7 +26,7 @@ from nightshift.core.judged.conduct import (
 )
 from nightshift.core.judged.orders import last_seen, read_order
 from nightshift.core.judged.phases import ACTIVE, ENDED
-from nightshift.core.judged.pools import Contender, claim
+from nightshift.core.judged.pools import Contender, claim, has_turn
 from nightshift.core.judged.steps import UNDONE, Fleet, holds
 from nightshift.core.judged.telling import Names, Seen, called
 from nightshift.core.marks import Marks, Order
@@ -35,7 +36,7 @@ from nightshift.core.planning import Plan, sooner
 from nightshift.core.revisions import Revision, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
-from nightshift.core.verdict import failing, fails, held_up, last_good
+from nightshift.core.verdict import failing, fails, held_up, kept_out_until, last_good
 
 BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABANDONED})
 """Phases in which the stable revision is what is to serve."""
@@ -54,7 +55,8 @@ class Rolling:
     """The candidate's, as they are to be noted."""
     contender: Contender | None
     due: float | None = None
-    """Seconds until a window of the comparison ends, or golden questions are looked at again."""
+    """Seconds until a window of the comparison ends, golden questions are looked at again, or a candidate that comes to
+    no node has had its time."""
     questions: Plan = field(default_factory=Plan)
     """What is done so that golden questions are asked, or once nobody needs them any more."""
     seen: Seen | None = None
@@ -131,6 +133,9 @@ def rolling(
         cleared: Everything is known and fetched that a replica needs.
         superseded: The spec asks for another revision, which cannot be named yet.
     """
+    before, unasked = state, observed.gateway is None and observed.comparison is None
+    if unasked and deployment.spec.replicas:
+        state = looked_at_again(state, target.marks.comparison, _pace(deployment), now)
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
     ordered = None if superseded else read_order(deployment.order, last_seen([*_states(observed), state]))
@@ -156,12 +161,21 @@ def rolling(
     # What a placed candidate has is no other's: only a revision that comes back may find it taken.
     taken = not placed or state.phase is Phase.ROLLING_BACK
     refused = room.cause if room.move is Move.REFUSE and taken else None
+    place = target.place
+    contender = Contender(
+        (deployment.namespace, deployment.name),
+        place.accelerator,
+        place.count,
+        claim(state, placed=placed, cleared=cleared),
+        state.since,
+        emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
+    )
     situation = Situation(
         wanted=fleet.wanted,
         ready=fleet.candidate.ready,
         ready_stable=fleet.stable.ready,
         cleared=cleared,
-        turn=observed.turn,
+        turn=has_turn(contender, observed.contenders),
         placed=placed,
         reached=has_weight(state, fleet, told),
         complete=_complete(deployment, target, observed),
@@ -169,7 +183,7 @@ def rolling(
         stable_there=stable is not None,
         unjudged=stable is None or over_it or nothing_to_compare(state, fleet, proven=proven, failed=gone),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
-        read_at=_read_at(compared),
+        read_at=now if unasked else _read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now) or returns_not,
         alone=lonely,
@@ -178,16 +192,9 @@ def rolling(
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
-    wants = claim(decided.state, placed=placed)
-    contender = Contender(
-        (deployment.namespace, deployment.name),
-        target.place.accelerator,
-        target.place.count,
-        wants,
-        decided.state.since,
-        emergency=fleet.wanted > 0 and not fleet.stable.ready and not any(item.ready for item in fleet.others),
-    )
-    marks = _with_comparison(_marks(deployment, target, state, decided, now), state, compared)
+    wants = claim(decided.state, placed=placed, cleared=cleared)
+    contender = replace(contender, claim=wants, since=decided.state.since)
+    marks = _with_comparison(_marks(deployment, target, before, decided, now), before, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
     questions = asking.plan if asking is not None and is_comparing(decided.state) else over(observed)
@@ -197,7 +204,10 @@ def rolling(
         stable,
         marks,
         contender,
-        due=sooner(compared.due if compared is not None else None, questions.requeue_after),
+        due=sooner(
+            compared.due if compared is not None else _kept_out(deployment, target, observed, now),
+            questions.requeue_after,
+        ),
         questions=questions,
         seen=compared.seen if compared is not None else None,
     )
@@ -232,6 +242,12 @@ def _evidence(
     if asking.done and compared.short:
         asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
     return compared, asking
+
+
+def _kept_out(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> float | None:
+    """Seconds until a candidate that comes to no node has had its time."""
+    until = kept_out_until(deployment, target, observed)
+    return max(1.0, (until - now).total_seconds()) if until is not None and until > now else None
 
 
 def _read_at(compared: Compared | None) -> datetime | None:
