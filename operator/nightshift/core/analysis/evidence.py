@@ -103,3 +103,7 @@ class Evidence:
     """What the windows before this one came to."""
     stable_name: str = "the stable revision"
     """What sentences call it, e.g. 0.31.0."""
+    other_model: bool = False
+    """Whether the candidate has another model, or its weights in another form: then it need not be like the stable one."""
+    other_place: bool = False
+    """Whether it runs on other accelerators, or another number of them: then it need not be as fast."""

@@ -9,13 +9,14 @@ from datetime import datetime
 
 from nightshift.api.comparison import Comparison
 from nightshift.api.evaluation import GoldenSetRef
+from nightshift.api.names import ANNOTATION_PERSON
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.api.tally import Tally
 from nightshift.core.analysis.counted import counters
 from nightshift.core.analysis.evidence import Arm, Evidence
 from nightshift.core.analysis.judge import basis, judge
 from nightshift.core.analysis.power import needs
-from nightshift.core.analysis.rules import DEFAULT_RULES
+from nightshift.core.analysis.rules import DEFAULT_RULES, Metric
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
@@ -24,7 +25,7 @@ from nightshift.core.golden.outcome import synthetic
 from nightshift.core.judged.steps import holds
 from nightshift.core.judged.telling import Seen
 from nightshift.core.observed import Observed
-from nightshift.core.revisions import Revision
+from nightshift.core.revisions import Revision, same_model
 
 WINDOW_SECONDS = 60.0
 """Of a window: short, so that a busy hour is not compared with a quiet one, and as long as engines need to be read."""
@@ -32,10 +33,18 @@ WINDOW_SECONDS = 60.0
 LATE_SECONDS = 10.0
 """A window that is over and could not be closed is looked at again so often."""
 
+MEANT = (
+    f"Its model is another one: if that is meant, set the annotation {ANNOTATION_PERSON} to retry and then to promote; "
+    "where models are changed often, rollout.strategy Readiness compares nothing"
+)
+"""What a verdict adds where a change of the model may have been meant to change what it found."""
+
 NOT_ASKED = "the golden set was not put to both revisions in full yet"
 
 _RATE_SECONDS = 30.0
 """A window shows how often clients ask once it is so long."""
+_ANY_MODEL = frozenset({Metric.ERRORS, Metric.PROGRESS})
+"""What no model is meant to do worse."""
 _NOTHING = Arm(requests=0, failed=0, stalled=False)
 
 
@@ -149,6 +158,8 @@ def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> 
         seconds=0.0,
         golden_expected=asked.reference is not None,
         stable_name=stable_name,
+        other_model=not same_model(pairing.candidate, pairing.stable),
+        other_place=pairing.candidate.place != pairing.stable.place,
     )
 
 
@@ -157,7 +168,17 @@ def _judged(evidence: Evidence, pairing: Pairing, asked: Asked) -> Judgement:
     found = judge(evidence, DEFAULT_RULES)
     if found.verdict is Verdict.PASS and asked.reference is not None and not golden_complete(pairing):
         return replace(found, verdict=Verdict.INCONCLUSIVE, says=NOT_ASKED)
+    decisive = next((item for item in found.findings if item.verdict is Verdict.FAIL), None)
+    if decisive is not None and evidence.other_model and decisive.metric not in _ANY_MODEL:
+        return replace(found, says=f"{found.says}. {MEANT}")
     return found
+
+
+def _not_compared(evidence: Evidence) -> tuple[str, ...]:
+    """What the change is meant to change, so that it says nothing of the candidate."""
+    model = "log-probabilities are not compared, as the model is another one"
+    place = "times are not compared, as the accelerators are others"
+    return (*((model,) if evidence.other_model else ()), *((place,) if evidence.other_place else ()))
 
 
 def _idle(
@@ -209,6 +230,7 @@ def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen
         findings=tuple((item.metric, item.verdict) for item in judge(noted, DEFAULT_RULES).findings),
         readable=isinstance(evidence.stable, Known) and isinstance(evidence.candidate, Known),
         idle=asked.idle,
+        besides=_not_compared(evidence),
     )
 
 

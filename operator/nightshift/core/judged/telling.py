@@ -35,6 +35,8 @@ class Seen:
     """Whether what gateway and engines count can be read now."""
     idle: bool = False
     """Whether golden questions alone judge, as nobody else asks."""
+    besides: tuple[str, ...] = ()
+    """What is not compared, or not asked, and why."""
 
 
 _CALLED = {
@@ -63,9 +65,10 @@ def so_far(seen: Seen) -> str:
     counted += [f"{seen.pairs:,} golden question{'s' * (seen.pairs != 1)}"] if seen.pairs else []
     parts = [" and ".join(counted)]
     if not seen.readable:
-        return "; ".join([*parts, "what gateway and engines count cannot be read at the moment"])
+        return "; ".join([*parts, "what gateway and engines count cannot be read at the moment", *seen.besides])
     known = {metric: verdict for metric, verdict in seen.findings if metric in _CALLED}
-    return "; ".join([*parts, *(_COMES_TO[known[item]].format(_CALLED[item]) for item in _CALLED if item in known)])
+    parts += [_COMES_TO[known[item]].format(_CALLED[item]) for item in _CALLED if item in known]
+    return "; ".join([*parts, *seen.besides])
 
 
 def called(candidate: tuple[str, str], stable: tuple[str, str]) -> Names:
