@@ -18,6 +18,7 @@ from nightshift.api.golden_run import GoldenEnd, GoldenFailed, GoldenOutcome, Go
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.facts import Known
 from nightshift.core.golden.outcome import pairs_of
+from nightshift.core.golden.packing import unpack
 from tests.support.raw_engine import RawEngine, Seen
 from tests.vllm_sim.simulated import Simulated, simulated
 from vllm_sim.answers import CAPITALS
@@ -147,6 +148,17 @@ async def test_a_part_of_a_set_is_asked(bench: Bench) -> None:
     ended = await bench.ask(engine, engine, "--start", "6", "--count", "150")
     assert (ended.run.of, ended.run.start, ended.run.count) == (8, 6, 2)
     assert [pair.question for pair in ended.pairs] == COUNTRIES[6:]
+
+
+async def test_what_an_earlier_job_did_not_come_to_is_asked_alone(bench: Bench) -> None:
+    bench.write(*(capital(country) for country in COUNTRIES), {"prompt": "Hello"})
+    stable, candidate = await bench.engine(), await bench.engine()
+    ended = await bench.ask(port(stable), port(candidate), "--start", "2", "--count", "5", "--only", "3,6")
+    assert (ended.run.of, ended.run.expecting, ended.run.count, ended.run.asked) == (9, 8, 5, 2)
+    found = unpack(ended.run.pairs, ended.run.start)
+    assert found is not None
+    assert found.places == (3, 6)
+    assert [pair.question for pair in found.pairs] == [COUNTRIES[3], COUNTRIES[6]]
 
 
 async def test_the_built_in_set_needs_no_file(bench: Bench) -> None:

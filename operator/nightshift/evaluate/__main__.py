@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> GoldenOutcome:
     )
     stable = _side(arguments.stable, arguments.stable_model)
     candidate = _side(arguments.candidate, arguments.candidate_model)
-    part = Slice(arguments.start, arguments.count)
+    part = Slice(arguments.start, arguments.count, arguments.only)
     return asyncio.run(evaluate(golden, part, stable, candidate, manner, lambda: datetime.now(UTC), _say))
 
 
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", default="a file", help="where the set comes from, for people")
     parser.add_argument("--start", type=_whole(0, MAX_QUESTIONS), default=0, help="place of the first question, from 0")
     parser.add_argument("--count", type=_whole(1, MAX_PAIRS), default=MAX_PAIRS, help="questions to ask (default: 150)")
+    parser.add_argument("--only", type=_places, default=frozenset(), help="places of those that are asked, as 3,17")
     parser.add_argument("--seed", default="", help="decides the order of the questions")
     parser.add_argument(
         "--concurrency", type=_whole(1, 64), default=1, help="questions at a time for each engine (default: 1)"
@@ -103,6 +104,11 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _places(text: str) -> frozenset[int]:
+    read = _whole(0, MAX_QUESTIONS)
+    return frozenset(read(place) for place in text.split(","))
 
 
 def _positive(text: str) -> float:

@@ -148,7 +148,9 @@ def test_what_fails_a_candidate(found: Evidence, metric: Metric, says: str) -> N
         pytest.param(against(changed(first_token=times(5)), changed(first_token=times(5, SLOWER))), id="faster"),
         pytest.param(against(GOOD, arm(2000)), id="alike, on a fifth of the traffic"),
         pytest.param(against(GOOD, golden=pairs(20, **ALIKE), golden_expected=True), id="the golden set is answered"),
-        pytest.param(against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True), id="a golden set of five"),
+        pytest.param(
+            against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True, questions=5), id="a golden set of five"
+        ),
         pytest.param(against(changed(inter_token=EMPTY), changed(inter_token=EMPTY)), id="embeddings have no tokens"),
         pytest.param(
             against(changed(first_token=EMPTY, total=times(5)), changed(first_token=EMPTY, total=times(5))),
@@ -194,6 +196,11 @@ def test_what_passes_a_candidate(found: Evidence) -> None:
             against(GOOD, golden=pairs(5, wrong=1), golden_expected=True),
             "worse on 1 of 5 questions",
             id="a small golden set passes only without a drop",
+        ),
+        pytest.param(
+            against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True, questions=150),
+            "worse on 0 of 5 questions",
+            id="five questions of a large golden set are no small set",
         ),
         pytest.param(
             against(

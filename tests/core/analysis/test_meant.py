@@ -1,4 +1,4 @@
-"""What a change is meant to change is not held against a candidate: another model's likeness, other accelerators' speed."""
+"""What a change is meant to change is not held against a candidate: a model's likeness, accelerators' speed."""
 
 from typing import Any
 

@@ -99,11 +99,13 @@ class Evidence:
     """How many looks the rollout may take in all."""
     golden_expected: bool = False
     """Whether the user has a golden set, which then must have been asked before anything passes."""
+    questions: int | None = None
+    """Questions of the golden set of which something is expected; None: not known yet."""
     earlier: Tally = field(default_factory=Tally)
     """What the windows before this one came to."""
     stable_name: str = "the stable revision"
     """What sentences call it, e.g. 0.31.0."""
     other_model: bool = False
-    """Whether the candidate has another model, or its weights in another form: then it need not be like the stable one."""
+    """Whether the candidate has another model, or its weights in another form: it need not be like the stable one."""
     other_place: bool = False
-    """Whether it runs on other accelerators, or another number of them: then it need not be as fast."""
+    """Whether it runs on other accelerators, or another number of them: it need not be as fast."""

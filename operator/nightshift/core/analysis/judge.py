@@ -116,7 +116,7 @@ def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Fin
             answers.append(Finding(Metric.GOLDEN_ANSWERS, Verdict.ERROR, says))
     else:
         if evidence.golden_expected or golden.scored(found.pairs):
-            answers.append(golden.finding(found.pairs, name, rules))
+            answers.append(golden.finding(found.pairs, name, rules, evidence.questions))
         likeness = None if evidence.other_model else logprobs.finding(found.pairs, name, rules)
         if likeness is not None:
             required.add(Metric.LOG_PROBABILITY)

@@ -20,8 +20,8 @@ from nightshift.core.analysis.rules import DEFAULT_RULES, Metric
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
-from nightshift.core.golden.jobs import Pairing, golden_complete, golden_of, kept_of
-from nightshift.core.golden.outcome import synthetic
+from nightshift.core.golden.jobs import Pairing, golden_of, kept_of
+from nightshift.core.golden.outcome import complete, expecting, synthetic, unasked
 from nightshift.core.judged.steps import holds
 from nightshift.core.judged.telling import Seen
 from nightshift.core.observed import Observed
@@ -38,8 +38,6 @@ MEANT = (
     "where models are changed often, rollout.strategy Readiness compares nothing"
 )
 """What a verdict adds where a change of the model may have been meant to change what it found."""
-
-NOT_ASKED = "the golden set was not put to both revisions in full yet"
 
 _RATE_SECONDS = 30.0
 """A window shows how often clients ask once it is so long."""
@@ -142,7 +140,7 @@ def compare(
         at_change=closed(before, ones, others),
         due=WINDOW_SECONDS - seconds if seconds < WINDOW_SECONDS else LATE_SECONDS,
         short=found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked),
-        seen=_seen(evidence, noted.tally, asked, now),
+        seen=_seen(evidence, noted.tally, pairing, asked, now),
     )
 
 
@@ -157,6 +155,7 @@ def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> 
         golden=golden,
         seconds=0.0,
         golden_expected=asked.reference is not None,
+        questions=expecting(kept_of(pairing)),
         stable_name=stable_name,
         other_model=not same_model(pairing.candidate, pairing.stable),
         other_place=pairing.candidate.place != pairing.stable.place,
@@ -166,19 +165,23 @@ def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> 
 def _judged(evidence: Evidence, pairing: Pairing, asked: Asked) -> Judgement:
     """The verdict; a pass waits until every question of a user's golden set was put to both."""
     found = judge(evidence, DEFAULT_RULES)
-    if found.verdict is Verdict.PASS and asked.reference is not None and not golden_complete(pairing):
-        return replace(found, verdict=Verdict.INCONCLUSIVE, says=NOT_ASKED)
+    if found.verdict is Verdict.PASS and asked.reference is not None and not complete(kept_of(pairing)):
+        return replace(found, verdict=Verdict.INCONCLUSIVE, says=unasked(kept_of(pairing)))
     decisive = next((item for item in found.findings if item.verdict is Verdict.FAIL), None)
     if decisive is not None and evidence.other_model and decisive.metric not in _ANY_MODEL:
         return replace(found, says=f"{found.says}. {MEANT}")
     return found
 
 
-def _not_compared(evidence: Evidence) -> tuple[str, ...]:
-    """What the change is meant to change, so that it says nothing of the candidate."""
-    model = "log-probabilities are not compared, as the model is another one"
-    place = "times are not compared, as the accelerators are others"
-    return (*((model,) if evidence.other_model else ()), *((place,) if evidence.other_place else ()))
+def _besides(evidence: Evidence, pairing: Pairing, asked: Asked) -> tuple[str, ...]:
+    """What a person has to know besides: what the change is meant to change, and what was not asked."""
+    kept = kept_of(pairing)
+    found = {
+        "log-probabilities are not compared, as the model is another one": evidence.other_model,
+        "times are not compared, as the accelerators are others": evidence.other_place,
+        unasked(kept): asked.reference is not None and kept.runs and not complete(kept),
+    }
+    return tuple(says for says, so in found.items() if so)
 
 
 def _idle(
@@ -197,7 +200,7 @@ def _idle(
     evidence = replace(_golden(pairing, asked, stable_name, now), candidate=Known(arm, now), earlier=tally)
     found, noted = _judged(evidence, pairing, asked), target.marks.comparison
     short = found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked)
-    seen = _seen(evidence, tally, asked, now)
+    seen = _seen(evidence, tally, pairing, asked, now)
     return Compared(Known(found, now), noted, noted, WINDOW_SECONDS, short, seen)
 
 
@@ -220,7 +223,7 @@ def _is_short(evidence: Evidence, asked: Asked) -> bool:
     return more > max(rates) * asked.step_seconds
 
 
-def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen:
+def _seen(evidence: Evidence, tally: Tally, pairing: Pairing, asked: Asked, now: datetime) -> Seen:
     """What is told of closed windows and golden answers: it changes where one of them is noted, not at every look."""
     still = Known(_NOTHING, now)
     noted = replace(evidence, stable=still, candidate=still, seconds=0.0, earlier=tally)
@@ -230,7 +233,7 @@ def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen
         findings=tuple((item.metric, item.verdict) for item in judge(noted, DEFAULT_RULES).findings),
         readable=isinstance(evidence.stable, Known) and isinstance(evidence.candidate, Known),
         idle=asked.idle,
-        besides=_not_compared(evidence),
+        besides=_besides(evidence, pairing, asked),
     )
 
 
