@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from nightshift.api.golden_run import GoldenEnd, GoldenKept, GoldenRun, to_line
 from nightshift.core.analysis.evidence import GoldenPair
@@ -65,7 +66,8 @@ def test_a_pass_waits_for_every_question_and_the_status_says_how_many_are_left()
     """A set of 150 of which one was answered by both is no set of one."""
     engines = replace(SILENT, pods=(READY,), live=OWNED, engines={READY.name: SIGHT})
     golden = Asked(MAP, idle=True)
-    alike = [GoldenPair(f"q{place}", stable_score=1.0, candidate_score=1.0, **SAME) for place in range(150)]
+    right: dict[str, Any] = SAME | {"stable_score": 1.0, "candidate_score": 1.0}
+    alike = [GoldenPair(f"q{place}", **right) for place in range(150)]
 
     def told(count: int) -> Compared:
         some = [*alike[:count], *[None] * (150 - count)]

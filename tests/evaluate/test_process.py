@@ -17,6 +17,7 @@ import pytest
 from nightshift.api.golden_run import GoldenEnd, GoldenFailed, GoldenOutcome, GoldenReason, GoldenRun, parse_golden
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.facts import Known
+from nightshift.core.golden.builtin import builtin_set
 from nightshift.core.golden.outcome import pairs_of
 from nightshift.core.golden.packing import unpack
 from tests.support.raw_engine import RawEngine, Seen
@@ -159,6 +160,18 @@ async def test_what_an_earlier_job_did_not_come_to_is_asked_alone(bench: Bench) 
     assert found is not None
     assert found.places == (3, 6)
     assert [pair.question for pair in found.pairs] == [COUNTRIES[3], COUNTRIES[6]]
+
+
+async def test_a_small_set_is_asked_together_with_the_built_in_questions(bench: Bench) -> None:
+    bench.write(capital(COUNTRIES[0]), {"id": "builtin-2", "prompt": "Hello"})
+    stable, candidate = await bench.engine(), await bench.engine()
+    ended = await bench.ask(port(stable), port(candidate), "--least", "16")
+    own = 2
+    assert (ended.run.of, ended.run.expecting) == (own + len(builtin_set().questions) - 1, 1)
+    assert [pair.question for pair in ended.pairs][:4] == [COUNTRIES[0], "builtin-2", "builtin-1", "builtin-3"]
+    assert [pair.stable_score for pair in ended.pairs][:4] == [1.0, None, None, None]
+    bench.write(*(capital(country) for country in COUNTRIES))
+    assert (await bench.ask(port(stable), port(candidate), "--least", "8")).run.of == 8
 
 
 async def test_the_built_in_set_needs_no_file(bench: Bench) -> None:

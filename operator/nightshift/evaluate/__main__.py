@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nightshift.api.golden import MAX_QUESTIONS
 from nightshift.api.golden_run import GoldenFailed, GoldenOutcome, to_line
+from nightshift.core.golden.builtin import with_builtin
 from nightshift.core.golden.packing import MAX_PAIRS
 from nightshift.evaluate.asking import Manner
 from nightshift.evaluate.evaluation import Side, Slice, evaluate, read_set
@@ -44,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> GoldenOutcome:
     golden = read_set(arguments.set, arguments.source)
     if isinstance(golden, GoldenFailed):
         return golden
+    if len(golden.questions) < arguments.least:
+        golden = with_builtin(golden)
     manner = Manner(
         seed=arguments.seed,
         salt=secrets.token_hex(8),
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{side}-model", required=True, help="name that its model is served by")
     parser.add_argument("--set", type=Path, help="the golden set (default: the built-in one)")
     parser.add_argument("--source", default="a file", help="where the set comes from, for people")
+    parser.add_argument(
+        "--least", type=_whole(0, MAX_QUESTIONS), default=0, help="a smaller set is asked with the built-in questions"
+    )
     parser.add_argument("--start", type=_whole(0, MAX_QUESTIONS), default=0, help="place of the first question, from 0")
     parser.add_argument("--count", type=_whole(1, MAX_PAIRS), default=MAX_PAIRS, help="questions to ask (default: 150)")
     parser.add_argument("--only", type=_places, default=frozenset(), help="places of those that are asked, as 3,17")

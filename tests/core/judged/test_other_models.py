@@ -45,7 +45,7 @@ def findings(found: Judgement) -> set[str]:
     ],
 )
 def test_the_same_weights_in_the_same_form_are_the_same_model(
-    model: dict[str, Any], resolved: dict[str, str], engine: dict[str, Any], same: bool
+    model: dict[str, Any], resolved: dict[str, Any], engine: dict[str, Any], same: bool
 ) -> None:
     spec = model_spec(engine=engine)
     assert same_model(revision({**spec, "model": spec["model"] | model}, **resolved), STABLE) is same

@@ -40,6 +40,10 @@ DEADLINE_SECONDS = ASKING_SECONDS + 300
 POLL_SECONDS = 30.0
 """Watches tell of pods and Jobs; so often it is looked whether something is due besides."""
 
+SMALL_SET = 16
+"""A user's set of fewer questions is asked together with the built-in ones: up to 28 Jobs ask it, and 4 questions 28
+times are not the 135 with which failures are compared."""
+
 LOGPROBS = 5
 """Of so many of the likeliest first tokens the log-probability is compared."""
 
@@ -245,7 +249,7 @@ def evaluation_job(
     if reference is not None:
         file = _FILE if reference.kind == "ConfigMap" else reference.key
         where = f"{reference.kind} {reference.name}, {reference.key}"
-        arguments += ["--set", f"{SET_DIRECTORY}/{file}", "--source", where]
+        arguments += ["--set", f"{SET_DIRECTORY}/{file}", "--source", where, "--least", str(SMALL_SET)]
         volumes, mounts = [_volume(reference)], [{"name": "golden", "mountPath": SET_DIRECTORY, "readOnly": True}]
     secrets = pairing.candidate.record.pod_template["spec"].get("imagePullSecrets")
     placement = {"imagePullSecrets": secrets} if secrets else {}

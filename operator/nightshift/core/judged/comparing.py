@@ -39,6 +39,7 @@ MEANT = (
 )
 """What a verdict adds where a change of the model may have been meant to change what it found."""
 
+_HINDERED = "golden questions cannot be asked"
 _RATE_SECONDS = 30.0
 """A window shows how often clients ask once it is so long."""
 _ANY_MODEL = frozenset({Metric.ERRORS, Metric.PROGRESS})
@@ -58,6 +59,8 @@ class Asked:
     """Whether no client's request is to be expected: golden questions alone judge."""
     step_seconds: float = 300.0
     """Clients' requests are waited for so long before golden questions are asked again instead."""
+    hindered: str = ""
+    """Why golden questions cannot be asked now, or not at all; empty where they can."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,8 @@ def compare(
 def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> Evidence:
     """What golden questions alone say."""
     golden = golden_of(pairing)
-    if isinstance(golden, Unknown) and asked.under_way:
-        golden = Known((), now)
+    if isinstance(golden, Unknown):
+        golden = Known((), now) if asked.under_way else Unknown(asked.hindered or golden.reason)
     return Evidence(
         stable=Known(_NOTHING, now),
         candidate=Known(_NOTHING, now),
@@ -165,11 +168,14 @@ def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> 
 def _judged(evidence: Evidence, pairing: Pairing, asked: Asked) -> Judgement:
     """The verdict; a pass waits until every question of a user's golden set was put to both."""
     found = judge(evidence, DEFAULT_RULES)
+    if found.verdict is Verdict.FAIL:
+        decisive = next(item.metric for item in found.findings if item.verdict is Verdict.FAIL)
+        meant = evidence.other_model and decisive not in _ANY_MODEL
+        return replace(found, says=f"{found.says}. {MEANT}") if meant else found
     if found.verdict is Verdict.PASS and asked.reference is not None and not complete(kept_of(pairing)):
-        return replace(found, verdict=Verdict.INCONCLUSIVE, says=unasked(kept_of(pairing)))
-    decisive = next((item for item in found.findings if item.verdict is Verdict.FAIL), None)
-    if decisive is not None and evidence.other_model and decisive.metric not in _ANY_MODEL:
-        return replace(found, says=f"{found.says}. {MEANT}")
+        found = replace(found, verdict=Verdict.INCONCLUSIVE, says=unasked(kept_of(pairing)))
+    if found.verdict is not Verdict.PASS and asked.hindered and asked.hindered not in found.says:
+        return replace(found, says=f"{found.says}; {_HINDERED}: {asked.hindered}")
     return found
 
 
@@ -179,6 +185,7 @@ def _besides(evidence: Evidence, pairing: Pairing, asked: Asked) -> tuple[str, .
     found = {
         "log-probabilities are not compared, as the model is another one": evidence.other_model,
         "times are not compared, as the accelerators are others": evidence.other_place,
+        f"{_HINDERED}: {asked.hindered.rstrip('.')}": bool(asked.hindered),
         unasked(kept): asked.reference is not None and kept.runs and not complete(kept),
     }
     return tuple(says for says, so in found.items() if so)

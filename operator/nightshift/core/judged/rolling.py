@@ -9,7 +9,7 @@ from nightshift.api.revision import FailedTry
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
-from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
+from nightshift.core.golden.jobs import Asking, Pairing, ask, over, rounds_begun
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
 from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
 from nightshift.core.judged.conduct import NOBODY, Conduct, View, conduct, gave_up, has_weight, nothing_to_compare
@@ -24,7 +24,7 @@ from nightshift.core.placing import Move, Placing
 from nightshift.core.planning import Plan, sooner
 from nightshift.core.revisions import Revision, same_but_place
 from nightshift.core.rollout import RevisionState
-from nightshift.core.routes import live_route
+from nightshift.core.routes import live_route, model_task
 from nightshift.core.verdict import failing, held_up, last_good
 
 BACKING = frozenset({Phase.PREFLIGHT, Phase.PAUSED, Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.ABANDONED})
@@ -186,23 +186,35 @@ def _evidence(
 ) -> tuple[Compared | None, Asking | None]:
     """What the comparison comes to, and which golden questions are asked for it; None while nobody is compared.
 
-    They are asked once at the begin, and again where clients ask too little.
+    They are asked once at the begin, and again where clients ask too little; none of a model that writes no text.
     """
     if stable is None or observed.comparison is not None or not is_comparing(state):
         return None, None
     spec = deployment.spec
     reference = spec.evaluation.golden_set_ref if spec.evaluation is not None else None
     pairing = pairing_of(target, stable, reference)
-    rounds = rounds_begun(deployment.name, pairing, observed)
-    asking = ask(deployment, pairing, observed, config, now, rounds=rounds)
+    rounds, wordless = rounds_begun(deployment.name, pairing, observed), _wordless(pairing)
+    asking = Asking(over(observed), done=True)
+    if not wordless:
+        asking = ask(deployment, pairing, observed, config, now, rounds=rounds)
+    hindered = asking.plan.blocker.message if asking.plan.blocker is not None else wordless
     # A pause for want of evidence ends when answers are there, not whenever another Job is tried.
     under_way = not asking.done and asking.plan.blocker is None and not holds(state)
-    asked = Asked(reference, under_way, idle=not spec.replicas, step_seconds=float(spec.rollout.step_seconds))
+    pace = float(spec.rollout.step_seconds)
+    asked = Asked(reference, under_way, idle=not spec.replicas, step_seconds=pace, hindered=hindered)
     route = f"{deployment.namespace}/{deployment.name}"
     compared = compare(route, target, stable, state, observed, now, stable_name=who.stable, asked=asked)
-    if asking.done and compared.short:
+    if asking.done and compared.short and not wordless:
         asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
     return compared, asking
+
+
+def _wordless(pairing: Pairing) -> str:
+    """Why golden questions are not put to these two; empty where both answer by text."""
+    tasks = (model_task(pairing.candidate), model_task(pairing.stable))
+    task = next((task for task in tasks if task not in ("Chat", "Completion")), None)
+    remedy = "; remove spec.evaluation" if pairing.reference is not None else ""
+    return f"a model for {task} writes no text{remedy}" if task is not None else ""
 
 
 def _read_at(compared: Compared | None) -> datetime | None:
