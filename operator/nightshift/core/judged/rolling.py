@@ -22,7 +22,7 @@ from nightshift.core.marks import Marks, Order
 from nightshift.core.observed import Observed
 from nightshift.core.placing import Move, Placing
 from nightshift.core.planning import Plan, sooner
-from nightshift.core.revisions import Revision, same_but_place
+from nightshift.core.revisions import Revision, candidates, revision_spec, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route, model_task
 from nightshift.core.verdict import failing, held_up, last_good
@@ -104,6 +104,7 @@ def rolling(
     *,
     cleared: bool,
     superseded: bool = False,
+    elsewhere: bool = False,
 ) -> Rolling:
     """The next step of the target's rollout.
 
@@ -116,7 +117,8 @@ def rolling(
         room: How the revision gets on that looks for room.
         now: The present moment (UTC).
         cleared: Everything is known and fetched that a replica needs.
-        superseded: The spec asks for another revision, which cannot be named yet.
+        superseded: Another revision is asked for, which cannot be named yet.
+        elsewhere: It is the same on other accelerators, for want of room.
     """
     stable = stable_revision(target, state, observed)
     who = _names(target, stable)
@@ -145,6 +147,7 @@ def rolling(
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now),
         superseded=superseded,
+        elsewhere=elsewhere,
         order=None if superseded else read_order(deployment.order, last_seen([*_states(observed), state])),
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
@@ -236,17 +239,19 @@ def _with_comparison(marks: Marks, before: RolloutState, compared: Compared | No
 
 
 def abandoned(
-    deployment: LLMDeployment, target: str, observed: Observed, now: datetime
+    deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime
 ) -> tuple[tuple[Revision, Marks, Advance], ...]:
     """Rollouts of other revisions that the spec asks for no more, with the marks that they get."""
     found = []
     for item in observed.revisions:
         state = item.marks.rollout
-        if item.hash == target or state is None or state.phase not in (*ACTIVE, Phase.ROLLING_BACK):
+        if item.hash == target.hash or state is None or state.phase not in (*ACTIVE, Phase.ROLLING_BACK):
             continue
         stable = next((one for one in observed.revisions if one.hash == state.stable), None)
         who = _names(item, stable)
-        step = advance(state, Situation(0, 0, 0, superseded=True), _pace(deployment), who, now)
+        elsewhere = same_but_place(item, target) and item.place in candidates(revision_spec(deployment.spec))
+        situation = Situation(0, 0, 0, superseded=True, elsewhere=elsewhere)
+        step = advance(state, situation, _pace(deployment), who, now)
         marks = replace(item.marks, rollout=step.state, ordered=None, started=None)
         if step.state.phase is Phase.ROLLED_BACK:
             marks = _failed(deployment, marks, step.state, who, now)
