@@ -36,7 +36,6 @@ from nightshift.core.golden.outcome import (
     expecting,
     packed,
     pairs_of,
-    synthetic,
     unasked,
     with_run,
 )
@@ -142,7 +141,7 @@ def test_whatever_the_most_questions_hold_their_message_is_not_cut(pairs: list[G
             name: (getattr(base, name) or 0.001) * factor for name in ("stable_first_token", "stable_noise")
         }
         many.append(GoldenPair(base.question[:50] + str(place), base.weight, base.stable_score, **scaled))
-    line = to_line(run(many, of=2000, start=1850, unscored=300, ended=GoldenEnd.CANDIDATE_UNREACHABLE))
+    line = to_line(run(many, of=2000, start=1850, expecting=2000, ended=GoldenEnd.CANDIDATE_UNREACHABLE))
     assert len(line.encode()) <= TERMINATION_MESSAGE_LIMIT
     assert parse_golden(line) is not None
 
@@ -151,7 +150,7 @@ def test_even_what_cannot_be_compressed_leaves_room_for_the_rest() -> None:
     noise = b"".join(hashlib.sha256(str(place).encode()).digest() for place in range(80))[: 4 + MAX_PAIRS * 17]
     assert len(noise) == 4 + MAX_PAIRS * 17
     assert len(base64.b85encode(zlib.compress(noise, 9))) <= 3210 < MESSAGE_ROOM
-    longest = run(of=2000, start=1850, unscored=300, ended=GoldenEnd.CANDIDATE_UNREACHABLE, digest="a" * 32)
+    longest = run(of=2000, start=1850, expecting=2000, ended=GoldenEnd.CANDIDATE_UNREACHABLE, digest="a" * 32)
     assert len(to_line(longest.model_copy(update={"pairs": "x" * MESSAGE_ROOM})).encode()) < TERMINATION_MESSAGE_LIMIT
 
 
@@ -292,11 +291,6 @@ def test_no_pairs_are_unknown_and_damaged_ones_do_not_hide_the_others() -> None:
     fact = all_pairs(kept((0, broken), (0, SECOND)))
     assert isinstance(fact, Known)
     assert len(fact.value) == 2
-
-
-def test_requests_that_were_made_for_it_are_counted() -> None:
-    assert synthetic(kept((0, FIRST), (0, SECOND))) == (8, 4)
-    assert synthetic(kept((0, run([GoldenPair("q")])))) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,8 @@ async def test_an_answer_whose_pattern_takes_too_long_has_no_score(bench: Bench)
     engine = port(await bench.engine())
     ended = await bench.ask(engine, engine)
     (pair,) = ended.pairs
-    assert (pair.stable_score, pair.candidate_score, ended.run.unscored) == (None, None, 2)
+    assert (pair.stable_score, pair.candidate_score) == (None, None)
+    assert ended.output.count("its pattern takes too long; simplify it") == 2
     assert "slow: stable: its pattern takes too long; simplify it" in ended.output
 
 

@@ -100,7 +100,7 @@ async def evaluate(
     if not asked.answers:
         return _nothing(asked, stable, candidate, manner)
     answers = {chosen[place]: found for place, found in asked.answers.items()}
-    pairs, unscored = _scored(questions, answers, log)
+    pairs = _scored(questions, answers, log)
     return GoldenRun(
         digest=golden.digest,
         of=len(golden.questions),
@@ -108,7 +108,6 @@ async def evaluate(
         start=part.start,
         count=len(questions),
         asked=sum(item is not None for item in pairs),
-        unscored=unscored,
         ended=asked.ended,
         at=at,
         pairs=packed(pairs),
@@ -117,10 +116,9 @@ async def evaluate(
 
 def _scored(
     questions: Sequence[GoldenQuestion], given: Mapping[int, Answers], log: Callable[[str], None]
-) -> tuple[list[GoldenPair | None], int]:
+) -> list[GoldenPair | None]:
     """Pairs by the order of the questions; scored when all are asked, so that it takes no time from the measuring."""
     pairs: list[GoldenPair | None] = []
-    given_up = 0
     for place, question in enumerate(questions):
         answers = given.get(place)
         if answers is None:
@@ -130,12 +128,11 @@ def _scored(
         for side, answer in (("stable", answers.stable), ("candidate", answers.candidate)):
             found, too_long = patient_score(question, answer.text) if _whole(answer) else (None, False)
             scores.append(found)
-            given_up += too_long
             if answer.note or too_long:
                 log(f"{question.id}: {side}: {answer.note or 'its pattern takes too long; simplify it'}")
         made = (scores[0], scores[1])
         pairs.append(pair(question.id, question.weight, answers.stable, answers.candidate, answers.again, made))
-    return pairs, given_up
+    return pairs
 
 
 def _whole(answer: EngineAnswer) -> bool:

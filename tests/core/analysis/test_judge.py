@@ -285,7 +285,7 @@ def test_a_busy_hour_that_the_candidate_had_more_of_is_no_difference() -> None:
 
 
 def test_golden_requests_count_beside_those_of_the_gateway_which_never_sees_them() -> None:
-    both = evidence(arm(500), replace(arm(500), synthetic=40), pairs(40, **ALIKE), windows=2)
+    both = evidence(arm(500), arm(500), pairs(40, **ALIKE), windows=2)
     assert "of 1,040 requests" in finding(judged(both), Metric.ERRORS).says
 
 
@@ -316,7 +316,6 @@ def arms(draw: st.DrawFn) -> Arm:
         replica_seconds=draw(st.floats(0, 1e5)),
         mean_running=draw(st.none() | st.floats(0, 1e3)),
         stalled=draw(st.sampled_from([None, False, True])),
-        synthetic=draw(st.integers(0, 3)),
     )
 
 

@@ -53,13 +53,6 @@ def _times_only(pair: GoldenPair) -> GoldenPair:
     return replace(pair, stable_score=None, candidate_score=None, logprob_distance=None, stable_noise=None)
 
 
-def synthetic(kept: GoldenKept) -> tuple[int, int]:
-    """Requests that it took: of the stable revision, which is asked twice for its own noise, and of the candidate."""
-    facts = [pairs_of(item.run) for item in kept.runs]
-    pairs = [pair for fact in facts if isinstance(fact, Known) for pair in fact.value]
-    return len(pairs) + sum(pair.stable_noise is not None for pair in pairs), len(pairs)
-
-
 MOST_TRIES = 5
 """Jobs that ask what those before did not come to: of questions that take 30 s each, five ask a part of 150."""
 

@@ -21,7 +21,7 @@ from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
 from nightshift.core.golden.jobs import Pairing, golden_of, kept_of
-from nightshift.core.golden.outcome import complete, expecting, synthetic, unasked
+from nightshift.core.golden.outcome import complete, expecting, unasked
 from nightshift.core.judged.steps import holds
 from nightshift.core.judged.telling import Seen
 from nightshift.core.observed import Observed
@@ -122,9 +122,8 @@ def compare(
         asked: What both are asked besides.
     """
     pairing = pairing_of(target, stable, asked.reference)
-    synthetic_ones, synthetic_others = synthetic(kept_of(pairing))
-    ones = counters(route, stable.hash, observed, now, synthetic_ones)
-    others = counters(route, target.hash, observed, now, synthetic_others)
+    ones = counters(route, stable.hash, observed, now)
+    others = counters(route, target.hash, observed, now)
     if asked.idle:
         return _idle(target, stable, pairing, others, asked, stable_name, now)
     before = _present(target, stable, state)
