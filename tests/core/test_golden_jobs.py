@@ -270,7 +270,8 @@ def test_names_tell_comparisons_apart_and_fit() -> None:
     swapped = job_name("bot", Pairing(STABLE, CANDIDATE, MAP), Due(0, 0))
     later = job_name("bot", Pairing(CANDIDATE, STABLE, MAP, NOW), Due(0, 0))
     found = [name_of(), name_of(150), name_of(number=1), name_of(reference=CLAIM), name_of(reference=None)]
-    assert len({*found, swapped, later}) == 7
+    again = job_name("bot", Pairing(CANDIDATE, STABLE, MAP), Due(0, 0, tries=1, left=(1,)))
+    assert len({*found, swapped, later, again}) == 8
     assert len(job_name("b" * names.MAX_NAME_LENGTH, Pairing(CANDIDATE, STABLE, MAP), Due(0, 0))) <= 63
 
 

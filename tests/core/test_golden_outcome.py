@@ -28,14 +28,15 @@ from nightshift.core.facts import Known, Unknown
 from nightshift.core.golden.outcome import (
     MESSAGE_ROOM,
     MOST_RUNS,
+    MOST_TRIES,
     Due,
     all_pairs,
     complete,
     due,
-    left_out,
+    expecting,
     packed,
     pairs_of,
-    synthetic,
+    unasked,
     with_run,
 )
 from nightshift.core.golden.packing import MAX_PAIRS, Unpacked, pack, unpack
@@ -140,7 +141,7 @@ def test_whatever_the_most_questions_hold_their_message_is_not_cut(pairs: list[G
             name: (getattr(base, name) or 0.001) * factor for name in ("stable_first_token", "stable_noise")
         }
         many.append(GoldenPair(base.question[:50] + str(place), base.weight, base.stable_score, **scaled))
-    line = to_line(run(many, of=2000, start=1850, unscored=300, ended=GoldenEnd.CANDIDATE_UNREACHABLE))
+    line = to_line(run(many, of=2000, start=1850, expecting=2000, ended=GoldenEnd.CANDIDATE_UNREACHABLE))
     assert len(line.encode()) <= TERMINATION_MESSAGE_LIMIT
     assert parse_golden(line) is not None
 
@@ -149,7 +150,7 @@ def test_even_what_cannot_be_compressed_leaves_room_for_the_rest() -> None:
     noise = b"".join(hashlib.sha256(str(place).encode()).digest() for place in range(80))[: 4 + MAX_PAIRS * 17]
     assert len(noise) == 4 + MAX_PAIRS * 17
     assert len(base64.b85encode(zlib.compress(noise, 9))) <= 3210 < MESSAGE_ROOM
-    longest = run(of=2000, start=1850, unscored=300, ended=GoldenEnd.CANDIDATE_UNREACHABLE, digest="a" * 32)
+    longest = run(of=2000, start=1850, expecting=2000, ended=GoldenEnd.CANDIDATE_UNREACHABLE, digest="a" * 32)
     assert len(to_line(longest.model_copy(update={"pairs": "x" * MESSAGE_ROOM})).encode()) < TERMINATION_MESSAGE_LIMIT
 
 
@@ -292,21 +293,69 @@ def test_no_pairs_are_unknown_and_damaged_ones_do_not_hide_the_others() -> None:
     assert len(fact.value) == 2
 
 
-def test_requests_that_were_made_for_it_are_counted() -> None:
-    assert synthetic(kept((0, FIRST), (0, SECOND))) == (8, 4)
-    assert synthetic(kept((0, run([GoldenPair("q")])))) == (1, 1)
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        pytest.param(EMPTY, "the golden set was not put to both revisions yet", id="nothing was asked"),
+        pytest.param(
+            kept((0, FIRST)), "2 of 4 golden questions were not put to both revisions yet", id="a Job is still to come"
+        ),
+        pytest.param(
+            kept((0, run([PAIR, None, None], ended=GoldenEnd.TIME_SPENT))),
+            "2 of 3 golden questions were not put to both revisions yet: a Job's time was spent",
+            id="time was short",
+        ),
+        pytest.param(
+            kept((0, run([PAIR, None], ended=GoldenEnd.STABLE_UNREACHABLE))),
+            "1 of 2 golden questions were not put to both revisions yet: a Job could not reach the stable revision's "
+            "pod any more",
+            id="the stable revision's pod was gone",
+        ),
+        pytest.param(
+            kept((0, run([PAIR, None], ended=GoldenEnd.CANDIDATE_UNREACHABLE))),
+            "1 of 2 golden questions were not put to both revisions yet: a Job could not reach the candidate's pod any "
+            "more",
+            id="the candidate's was",
+        ),
+        pytest.param(kept((0, FIRST), (0, SECOND)), "", id="all was asked"),
+    ],
+)
+def test_what_was_not_asked_is_told(known: GoldenKept, says: str) -> None:
+    assert unasked(known) == says
+
+
+HALF = run([PAIR, None, PAIR, None], ended=GoldenEnd.TIME_SPENT)
+REST = run([None, PAIR, None, None], ended=GoldenEnd.TIME_SPENT)
+LAST = run([None, None, None, PAIR])
 
 
 @pytest.mark.parametrize(
-    ("ended", "why"),
+    ("known", "expected", "whole"),
     [
-        (GoldenEnd.ALL_ASKED, "a pod could not be reached for them"),
-        (GoldenEnd.TIME_SPENT, "its time was spent"),
-        (GoldenEnd.STABLE_UNREACHABLE, "the stable revision's pod could not be reached any more"),
-        (GoldenEnd.CANDIDATE_UNREACHABLE, "the candidate's pod could not be reached any more"),
+        pytest.param(kept((0, HALF)), Due(0, 0, 1, (1, 3)), False, id="the rest of them alone is asked"),
+        pytest.param(kept((0, HALF), (0, REST)), Due(0, 0, 2, (3,)), False, id="and again what is left of it"),
+        pytest.param(kept((0, HALF), (0, REST), (0, LAST)), Due(1, 0), True, id="until all was asked"),
+        pytest.param(
+            kept(*((0, run([PAIR, None], at=NOW + timedelta(minutes=place))) for place in range(MOST_TRIES))),
+            Due(1, 0),
+            False,
+            id="but not for ever",
+        ),
+        pytest.param(
+            kept((0, run([PAIR] * 2).model_copy(update={"pairs": "nonsense"}))),
+            Due(0, 0, 1, (0, 1)),
+            False,
+            id="what cannot be read is asked",
+        ),
+        pytest.param(kept((0, run()), (1, run([None], asked=1))), None, True, id="a later round need not be whole"),
     ],
 )
-def test_what_was_left_out_is_told(ended: GoldenEnd, why: str) -> None:
-    part = run([PAIR, None, None], ended=ended)
-    assert left_out(part) == f"2 of 3 golden questions were not asked: {why}."
-    assert left_out(run()) is None
+def test_what_a_job_did_not_come_to_is_asked_by_the_next(known: GoldenKept, expected: Due | None, whole: bool) -> None:
+    assert due(known, 2) == expected
+    assert complete(known) is whole
+
+
+def test_the_answers_that_a_set_expects_are_counted_by_the_job() -> None:
+    assert expecting(EMPTY) is None
+    assert expecting(kept((0, run(of=40)))) == 40, "as a Job of an older operator tells it"
+    assert expecting(kept((0, run(of=40, expecting=5)))) == 5

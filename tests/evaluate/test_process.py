@@ -17,7 +17,9 @@ import pytest
 from nightshift.api.golden_run import GoldenEnd, GoldenFailed, GoldenOutcome, GoldenReason, GoldenRun, parse_golden
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.facts import Known
+from nightshift.core.golden.builtin import builtin_set
 from nightshift.core.golden.outcome import pairs_of
+from nightshift.core.golden.packing import unpack
 from tests.support.raw_engine import RawEngine, Seen
 from tests.vllm_sim.simulated import Simulated, simulated
 from vllm_sim.answers import CAPITALS
@@ -149,6 +151,29 @@ async def test_a_part_of_a_set_is_asked(bench: Bench) -> None:
     assert [pair.question for pair in ended.pairs] == COUNTRIES[6:]
 
 
+async def test_what_an_earlier_job_did_not_come_to_is_asked_alone(bench: Bench) -> None:
+    bench.write(*(capital(country) for country in COUNTRIES), {"prompt": "Hello"})
+    stable, candidate = await bench.engine(), await bench.engine()
+    ended = await bench.ask(port(stable), port(candidate), "--start", "2", "--count", "5", "--only", "3,6")
+    assert (ended.run.of, ended.run.expecting, ended.run.count, ended.run.asked) == (9, 8, 5, 2)
+    found = unpack(ended.run.pairs, ended.run.start)
+    assert found is not None
+    assert found.places == (3, 6)
+    assert [pair.question for pair in found.pairs] == [COUNTRIES[3], COUNTRIES[6]]
+
+
+async def test_a_small_set_is_asked_together_with_the_built_in_questions(bench: Bench) -> None:
+    bench.write(capital(COUNTRIES[0]), {"id": "builtin-2", "prompt": "Hello"})
+    stable, candidate = await bench.engine(), await bench.engine()
+    ended = await bench.ask(port(stable), port(candidate), "--least", "16")
+    own = 2
+    assert (ended.run.of, ended.run.expecting) == (own + len(builtin_set().questions) - 1, 1)
+    assert [pair.question for pair in ended.pairs][:4] == [COUNTRIES[0], "builtin-2", "builtin-1", "builtin-3"]
+    assert [pair.stable_score for pair in ended.pairs][:4] == [1.0, None, None, None]
+    bench.write(*(capital(country) for country in COUNTRIES))
+    assert (await bench.ask(port(stable), port(candidate), "--least", "8")).run.of == 8
+
+
 async def test_the_built_in_set_needs_no_file(bench: Bench) -> None:
     """The longest of its prompts are refused by an engine of 512 tokens: by both, so it is nobody's fault."""
     engine = port(await bench.engine())
@@ -212,7 +237,8 @@ async def test_an_answer_whose_pattern_takes_too_long_has_no_score(bench: Bench)
     engine = port(await bench.engine())
     ended = await bench.ask(engine, engine)
     (pair,) = ended.pairs
-    assert (pair.stable_score, pair.candidate_score, ended.run.unscored) == (None, None, 2)
+    assert (pair.stable_score, pair.candidate_score) == (None, None)
+    assert ended.output.count("its pattern takes too long; simplify it") == 2
     assert "slow: stable: its pattern takes too long; simplify it" in ended.output
 
 

@@ -22,7 +22,6 @@ class Sums(StoredModel):
 
     requests: int = Field(default=0, ge=0, description="That ended, by success or failure of the engine.")
     failed: int = Field(default=0, ge=0, description="Of these, answered with 5xx, not at all, or broken off.")
-    client_errors: int = Field(default=0, ge=0, description="Of these, refused by the engine as the client's fault.")
     left: int = Field(default=0, ge=0, description="Besides, of clients that went before the end.")
     total: Times = Field(default=Times(), description="Times of whole requests.")
     first_token: Times = Field(default=Times(), description="Times to first tokens.")
@@ -34,7 +33,6 @@ class Sums(StoredModel):
         default=0.0, ge=0, allow_inf_nan=False, description="That requests were in the batch; none: not exported."
     )
     replica_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Ready replicas times seconds.")
-    synthetic: int = Field(default=0, ge=0, description="Requests that Nightshift sent itself.")
 
 
 class Counted(StoredModel):
@@ -51,7 +49,6 @@ class Base(StoredModel):
 
     gateways: dict[str, Counted] = Field(default_factory=dict, description="By gateway pod.")
     engines: dict[str, Counted] = Field(default_factory=dict, description="By start of an engine.")
-    synthetic: int = Field(default=0, ge=0, description="Requests that Nightshift had sent itself.")
 
 
 class Compared(StoredModel):

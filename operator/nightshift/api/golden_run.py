@@ -43,11 +43,9 @@ class GoldenRun(StoredModel):
     digest: str = Field(pattern=r"^[a-z0-9]{4,32}$", description="Of the set's content: another one is another set.")
     of: Count = Field(description="Questions of the whole set.")
     start: Number = Field(description="Place of the first of these in the set, from 0.")
+    expecting: Number | None = Field(default=None, description="Questions of the whole set whose answers are scored.")
     count: Count = Field(description="How many these are, asked or not.")
     asked: Count = Field(description="How many of them were asked of both.")
-    unscored: Annotated[int, Field(ge=0, le=2 * MAX_QUESTIONS, strict=True)] = Field(
-        default=0, description="Answers whose pattern took too long to look for."
-    )
     ended: GoldenEnd = GoldenEnd.ALL_ASKED
     at: AwareDatetime = Field(description="When the last answer was there.")
     pairs: str = Field(max_length=4096, pattern=r"^[\x21-\x7e]*$", description="What came of each, packed.")

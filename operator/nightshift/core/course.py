@@ -15,7 +15,7 @@ from nightshift.core.marks import Marks, Order, Ordered
 from nightshift.core.observed import Observed
 from nightshift.core.placing import GOING_ON, Move, Placing, placing
 from nightshift.core.planning import Apply, EventNote
-from nightshift.core.revisions import Revision, newest
+from nightshift.core.revisions import Revision, find, newest, revision_spec
 from nightshift.core.verdict import judge, told
 
 
@@ -81,7 +81,11 @@ def left_over(deployment: LLMDeployment, observed: Observed, config: OperatorCon
         return None
     if observed.replica_set(last.hash) is None:
         return None
-    going = rolling(deployment, last, state, observed, config, GOING_ON, now, cleared=True, superseded=True)
+    asked = find((last,), revision_spec(deployment.spec)) is not None
+    elsewhere = asked and placing(deployment, last, observed, now).move is Move.FALL_BACK
+    going = rolling(
+        deployment, last, state, observed, config, GOING_ON, now, cleared=True, superseded=True, elsewhere=elsewhere
+    )
     if going.marks == last.marks:
         return Course(last, rolling=going)
     current = replace(last, marks=going.marks)
@@ -94,7 +98,7 @@ def _given_up(deployment: LLMDeployment, target: Revision, observed: Observed, n
     """What is noted on candidates that the spec asks for no more, before anything else."""
     applied: list[Apply] = []
     events: list[EventNote] = []
-    for item, marks, step in abandoned(deployment, target.hash, observed, now):
+    for item, marks, step in abandoned(deployment, target, observed, now):
         manifest = children.restated_revision(deployment, item, item.number, marks)
         reason = f"The rollout of revision {item.hash} has ended ({step.state.phase.value})."
         applied.append(Apply(manifest, reason, create=False))

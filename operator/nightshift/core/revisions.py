@@ -12,6 +12,7 @@ from nightshift.api.overlay import PodTemplate
 from nightshift.api.revision import Resolved, RevisionInputs, RevisionRecord, RevisionSpec
 from nightshift.api.spec import HardwareCandidate, HardwareSpec, ModelCache, Spec
 from nightshift.core.canonical import short_hash
+from nightshift.core.fit.settings import engine_settings
 from nightshift.core.marks import Marks, read_marks
 from nightshift.core.pod import pod_template
 
@@ -142,6 +143,20 @@ def same_but_place(one: Revision, other: Revision) -> bool:
     """Whether two revisions were made from the same spec on different hardware candidates."""
     same = on_candidate(one.spec, other.place) == on_candidate(other.spec, other.place)
     return same and one.resolved.lora_rank == other.resolved.lora_rank
+
+
+def same_model(one: Revision, other: Revision) -> bool:
+    """Whether two revisions serve the same weights in the same form, so that they give tokens the same probabilities.
+
+    Of an hf:// model the commit counts, and not the branch by which it was named; of a pvc:// model the path alone.
+    """
+    return _weights(one) == _weights(other)
+
+
+def _weights(revision: Revision) -> tuple[str, str | None, str | None]:
+    model = revision.spec.model
+    quantization = model.quantization or engine_settings(revision.spec.engine.args).quantization
+    return model.uri, revision.resolved.model_revision, quantization
 
 
 def places(

@@ -54,7 +54,7 @@ def route(
         uid=deployment.uid,
         generation=deployment.generation,
         served_name=served_name(deployment),
-        task=_task(known.get(first or "")),
+        task=model_task(known.get(first or "")),
         short_names=short_names(deployment, gateway),
         state="Off" if off else "On",
         revisions=_revisions(deployment, observed, plan, known, shares),
@@ -241,7 +241,7 @@ _EMBEDDING = ("embed", "embedding")
 _RERANK = ("score", "rerank", "classify", "reward")
 
 
-def _task(revision: Revision | None) -> Task:
+def model_task(revision: Revision | None) -> Task:
     """What the model is for: as model.task says, else what the engine is told, else its architecture; else it chats.
 
     Worked example: without a task BertModel embeds, Qwen3ForSequenceClassification ranks, LlamaForCausalLM chats; the

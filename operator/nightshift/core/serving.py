@@ -94,10 +94,10 @@ def told_of(course: Course) -> Told:
     rolling = course.rolling
     if rolling is None:
         return Told(shares=None, rollout=None, contender=None, compares=False)
-    ended = rolling.state.phase in ENDED
+    ended, part = rolling.state.phase in ENDED, rolling.conduct.shares.get(course.revision.hash, 0)
     return Told(
         shares=dict(rolling.conduct.shares) or {_leader(course, rolling.stable).hash: 100},
-        rollout=None if ended else where(rolling.state, rolling.names, rolling.seen),
+        rollout=None if ended else where(rolling.state, rolling.names, rolling.seen, part),
         contender=rolling.contender,
         compares=is_watched(rolling.state),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nightshift.api.golden import MAX_QUESTIONS
 from nightshift.api.golden_run import GoldenFailed, GoldenOutcome, to_line
+from nightshift.core.golden.builtin import with_builtin
 from nightshift.core.golden.packing import MAX_PAIRS
 from nightshift.evaluate.asking import Manner
 from nightshift.evaluate.evaluation import Side, Slice, evaluate, read_set
@@ -44,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> GoldenOutcome:
     golden = read_set(arguments.set, arguments.source)
     if isinstance(golden, GoldenFailed):
         return golden
+    if len(golden.questions) < arguments.least:
+        golden = with_builtin(golden)
     manner = Manner(
         seed=arguments.seed,
         salt=secrets.token_hex(8),
@@ -54,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> GoldenOutcome:
     )
     stable = _side(arguments.stable, arguments.stable_model)
     candidate = _side(arguments.candidate, arguments.candidate_model)
-    part = Slice(arguments.start, arguments.count)
+    part = Slice(arguments.start, arguments.count, arguments.only)
     return asyncio.run(evaluate(golden, part, stable, candidate, manner, lambda: datetime.now(UTC), _say))
 
 
@@ -74,8 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{side}-model", required=True, help="name that its model is served by")
     parser.add_argument("--set", type=Path, help="the golden set (default: the built-in one)")
     parser.add_argument("--source", default="a file", help="where the set comes from, for people")
+    parser.add_argument(
+        "--least", type=_whole(0, MAX_QUESTIONS), default=0, help="a smaller set is asked with the built-in questions"
+    )
     parser.add_argument("--start", type=_whole(0, MAX_QUESTIONS), default=0, help="place of the first question, from 0")
     parser.add_argument("--count", type=_whole(1, MAX_PAIRS), default=MAX_PAIRS, help="questions to ask (default: 150)")
+    parser.add_argument("--only", type=_places, default=frozenset(), help="places of those that are asked, as 3,17")
     parser.add_argument("--seed", default="", help="decides the order of the questions")
     parser.add_argument(
         "--concurrency", type=_whole(1, 64), default=1, help="questions at a time for each engine (default: 1)"
@@ -103,6 +110,11 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _places(text: str) -> frozenset[int]:
+    read = _whole(0, MAX_QUESTIONS)
+    return frozenset(read(place) for place in text.split(","))
 
 
 def _positive(text: str) -> float:

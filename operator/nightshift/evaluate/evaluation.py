@@ -1,6 +1,6 @@
 """One run of the Job: read the set, ask, score, and say what came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,8 @@ from nightshift.core.golden.answer import Ending, EngineAnswer, pair
 from nightshift.core.golden.builtin import builtin_set
 from nightshift.core.golden.outcome import packed
 from nightshift.core.golden.parse import GoldenSet, SetFault, parse_set
-from nightshift.evaluate.asking import Asked, Manner, ask_all
+from nightshift.core.golden.score import expects
+from nightshift.evaluate.asking import Answers, Asked, Manner, ask_all
 from nightshift.evaluate.patience import patient_score
 
 
@@ -33,6 +34,8 @@ class Slice:
 
     start: int
     count: int
+    only: frozenset[int] = frozenset()
+    """Places in the set of those of them that are asked; empty: all."""
 
 
 def read_set(path: Path | None, source: str) -> GoldenSet | GoldenFailed:
@@ -82,7 +85,8 @@ async def evaluate(
         log: Takes lines for people; no question and no answer stands in them.
     """
     questions = golden.questions[part.start : part.start + part.count]
-    if not questions:
+    chosen = [place for place in range(len(questions)) if not part.only or part.start + place in part.only]
+    if not chosen:
         return GoldenFailed(
             reason=GoldenReason.GOLDEN_SET_CHANGED,
             message=f"The golden set has {len(golden.questions)} questions, and number {part.start + 1} was to be "
@@ -91,18 +95,19 @@ async def evaluate(
     async with pod_session() as session:
         ones = AnsweringEngine(session, stable.address, stable.port, stable.model)
         others = AnsweringEngine(session, candidate.address, candidate.port, candidate.model)
-        asked = await ask_all(questions, ones, others, manner)
+        asked = await ask_all([questions[place] for place in chosen], ones, others, manner)
     at = now()
     if not asked.answers:
         return _nothing(asked, stable, candidate, manner)
-    pairs, unscored = _scored(questions, asked, log)
+    answers = {chosen[place]: found for place, found in asked.answers.items()}
+    pairs = _scored(questions, answers, log)
     return GoldenRun(
         digest=golden.digest,
         of=len(golden.questions),
+        expecting=sum(expects(question) for question in golden.questions),
         start=part.start,
         count=len(questions),
         asked=sum(item is not None for item in pairs),
-        unscored=unscored,
         ended=asked.ended,
         at=at,
         pairs=packed(pairs),
@@ -110,13 +115,12 @@ async def evaluate(
 
 
 def _scored(
-    questions: Sequence[GoldenQuestion], asked: Asked, log: Callable[[str], None]
-) -> tuple[list[GoldenPair | None], int]:
+    questions: Sequence[GoldenQuestion], given: Mapping[int, Answers], log: Callable[[str], None]
+) -> list[GoldenPair | None]:
     """Pairs by the order of the questions; scored when all are asked, so that it takes no time from the measuring."""
     pairs: list[GoldenPair | None] = []
-    given_up = 0
     for place, question in enumerate(questions):
-        answers = asked.answers.get(place)
+        answers = given.get(place)
         if answers is None:
             pairs.append(None)
             continue
@@ -124,12 +128,11 @@ def _scored(
         for side, answer in (("stable", answers.stable), ("candidate", answers.candidate)):
             found, too_long = patient_score(question, answer.text) if _whole(answer) else (None, False)
             scores.append(found)
-            given_up += too_long
             if answer.note or too_long:
                 log(f"{question.id}: {side}: {answer.note or 'its pattern takes too long; simplify it'}")
         made = (scores[0], scores[1])
         pairs.append(pair(question.id, question.weight, answers.stable, answers.candidate, answers.again, made))
-    return pairs, given_up
+    return pairs
 
 
 def _whole(answer: EngineAnswer) -> bool:

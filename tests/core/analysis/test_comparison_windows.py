@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightshift.api import names
 from nightshift.api.comparison import Base, Comparison, Counted, Sums, Times
 from nightshift.api.tally import Tally
 from nightshift.core.analysis.evidence import Arm, Histogram
@@ -19,15 +20,20 @@ from nightshift.core.analysis.window import (
     begin,
     closed,
     lost,
-    parse,
     renewed,
     worth_renewing,
 )
 from nightshift.core.facts import Fact, Known, Unknown
+from nightshift.core.marks import read_marks
 from tests.support.builders import NOW
 
 BEFORE = NOW - timedelta(hours=5)
 BOUNDS = (0.5, 1.0)
+
+
+def read(text: str | None) -> Comparison | None:
+    """A comparison as it stands on a revision."""
+    return read_marks({} if text is None else {names.ANNOTATION_COMPARISON: text}).comparison
 
 
 def later(seconds: float) -> datetime:
@@ -255,12 +261,6 @@ def test_what_a_pod_counts_while_it_cannot_be_read_is_counted_later(away: Counte
     assert (arm.requests, arm.generation_tokens, arm.replica_seconds) == (50, 20, 60)
 
 
-def test_requests_that_nightshift_sent_itself_are_told_apart() -> None:
-    comparison = begun(candidate=counters(0, synthetic=40))
-    comparison = closed(comparison, QUIET, counters(10, synthetic=60))
-    assert candidate(comparison, counters(20, synthetic=65)).synthetic == 5
-
-
 def test_what_the_caller_knows_of_a_stall_is_handed_on() -> None:
     assert [candidate(begun(), counters(1, stalled=stalled)).stalled for stalled in (True, False, None)] == [
         True,
@@ -327,12 +327,12 @@ def test_the_text_of_8_engines_and_2_gateway_pods_is_short_and_is_read_again() -
     stepped = closed(comparison, side(60), side(60))
     stepped = stepped.model_copy(update={"lost": ("x" * 200,) * 6})
     assert len(stepped.text().encode()) < 32 * 1024
-    assert parse(stepped.text()) == stepped
+    assert read(stepped.text()) == stepped
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"began": "x"}'])
 def test_a_text_that_is_none_is_no_comparison(text: str | None) -> None:
-    assert parse(text) is None
+    assert read(text) is None
 
 
 STEP = st.tuples(
@@ -358,7 +358,7 @@ def test_whatever_happens_nothing_counts_twice_and_nothing_is_less_than_zero(ste
         now = counters(clock, {name: SILENT if silent else gateway(count, at=clock, since=begun_at)})
         if what in ("renew", "step"):
             comparison = (closed if what == "step" else renewed)(comparison, QUIET, now)
-            comparison = parse(comparison.text()) or comparison
+            comparison = read(comparison.text()) or comparison
         found = arms(comparison, QUIET, now)[1]
         assert isinstance(found, Unknown) is silent
         if isinstance(found, Known):

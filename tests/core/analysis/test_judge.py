@@ -148,7 +148,9 @@ def test_what_fails_a_candidate(found: Evidence, metric: Metric, says: str) -> N
         pytest.param(against(changed(first_token=times(5)), changed(first_token=times(5, SLOWER))), id="faster"),
         pytest.param(against(GOOD, arm(2000)), id="alike, on a fifth of the traffic"),
         pytest.param(against(GOOD, golden=pairs(20, **ALIKE), golden_expected=True), id="the golden set is answered"),
-        pytest.param(against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True), id="a golden set of five"),
+        pytest.param(
+            against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True, questions=5), id="a golden set of five"
+        ),
         pytest.param(against(changed(inter_token=EMPTY), changed(inter_token=EMPTY)), id="embeddings have no tokens"),
         pytest.param(
             against(changed(first_token=EMPTY, total=times(5)), changed(first_token=EMPTY, total=times(5))),
@@ -194,6 +196,11 @@ def test_what_passes_a_candidate(found: Evidence) -> None:
             against(GOOD, golden=pairs(5, wrong=1), golden_expected=True),
             "worse on 1 of 5 questions",
             id="a small golden set passes only without a drop",
+        ),
+        pytest.param(
+            against(GOOD, golden=pairs(5, **ALIKE), golden_expected=True, questions=150),
+            "worse on 0 of 5 questions",
+            id="five questions of a large golden set are no small set",
         ),
         pytest.param(
             against(
@@ -278,7 +285,7 @@ def test_a_busy_hour_that_the_candidate_had_more_of_is_no_difference() -> None:
 
 
 def test_golden_requests_count_beside_those_of_the_gateway_which_never_sees_them() -> None:
-    both = evidence(arm(500), replace(arm(500), synthetic=40), pairs(40, **ALIKE), windows=2)
+    both = evidence(arm(500), arm(500), pairs(40, **ALIKE), windows=2)
     assert "of 1,040 requests" in finding(judged(both), Metric.ERRORS).says
 
 
@@ -309,7 +316,6 @@ def arms(draw: st.DrawFn) -> Arm:
         replica_seconds=draw(st.floats(0, 1e5)),
         mean_running=draw(st.none() | st.floats(0, 1e3)),
         stalled=draw(st.sampled_from([None, False, True])),
-        synthetic=draw(st.integers(0, 3)),
     )
 
 

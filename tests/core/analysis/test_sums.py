@@ -52,7 +52,6 @@ SUMS = st.builds(
     Sums,
     requests=COUNT,
     failed=COUNT,
-    client_errors=COUNT,
     left=COUNT,
     generation_tokens=COUNT,
     preemptions=COUNT,

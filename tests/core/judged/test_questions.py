@@ -16,7 +16,7 @@ from nightshift.core.engine_sight import EngineSight, looked
 from nightshift.core.facts import Known
 from nightshift.core.golden.outcome import packed
 from nightshift.core.observed import Observed, engine_start, pod_facts
-from tests.support.builders import NOW, model_spec, with_gateway
+from tests.support.builders import HUB_MODEL, NOW, SHA, model_spec, with_gateway
 from tests.support.evidence import BOUNDS, USUAL
 from tests.support.fake_engines import metrics
 from tests.support.simulation import KEY, Simulation
@@ -162,6 +162,40 @@ def test_a_set_that_is_not_there_waits_for_a_person_and_nothing_is_promoted() ->
     simulation.minutes(8, hundreds=5)
     assert simulation.phase() is Phase.PROMOTED
     assert simulation.condition("Ready") == ("True", "Serving")
+
+
+EMBEDDING = {"uri": HUB_MODEL, "revision": SHA, "task": "Embedding"}
+
+
+def test_a_model_that_writes_no_text_is_asked_no_questions_and_judged_by_its_clients() -> None:
+    simulation = Judged(model=EMBEDDING).changed()
+    simulation.settle()
+    assert simulation.phase() is Phase.JUDGING
+    assert "golden questions cannot be asked: a model for Embedding writes no text" in simulation.message()
+    simulation.minutes(12, hundreds=5)
+    assert simulation.phase() is Phase.PROMOTED
+    assert not any("golden questions from number" in line for line in simulation.log)
+
+
+def test_a_golden_set_for_a_model_that_writes_no_text_is_told_and_passes_nothing() -> None:
+    simulation = Judged(model=EMBEDDING, evaluation={"goldenSetRef": {"name": "golden"}}).changed()
+    simulation.minutes(5, hundreds=5)
+    assert simulation.phase() is Phase.PAUSED
+    assert "a model for Embedding writes no text; remove spec.evaluation" in simulation.message()
+    assert simulation.jobs() == []
+
+
+def test_a_pause_for_want_of_requests_says_why_no_questions_were_asked() -> None:
+    simulation = Judged(rollout={"deadlineSeconds": 600})
+    cannot = "The candidate revision's pod at 10.0.0.3:8000 cannot be reached for golden questions."
+    simulation.golden = GoldenFailed(reason=GoldenReason.GOLDEN_ENGINE_UNREACHABLE, message=cannot)
+    simulation.changed()
+    simulation.minutes(3)
+    assert simulation.phase() is Phase.JUDGING
+    assert f"golden questions cannot be asked: {cannot}" in simulation.message()
+    simulation.minutes(12)
+    assert simulation.phase() is Phase.PAUSED
+    assert f"golden questions cannot be asked: {cannot}" in simulation.message()
 
 
 def test_a_rollout_that_is_over_leaves_no_job() -> None:

@@ -1,6 +1,7 @@
 """A judged rollout in the plan: which candidates are given up, and how many replicas may be missing meanwhile."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def given_up(before: RolloutState | None) -> tuple[str, str] | None:
     """What becomes of the candidate's rollout once the spec asks for the next revision, and of its marks."""
     marks = Marks(started=NOW, ordered=Ordered(Order.IN_PLACE, NOW), rollout=before)
     seen = Observed(revisions=(STABLE, replace(CANDIDATE, marks=marks), NEXT))
-    found = abandoned(deployment(), NEXT.hash, seen, NOW)
+    found = abandoned(deployment(), NEXT, seen, NOW)
     if not found:
         return None
     ((item, after, step),) = found
@@ -50,6 +51,30 @@ def given_up(before: RolloutState | None) -> tuple[str, str] | None:
 )
 def test_a_new_spec_gives_a_candidate_up(before: RolloutState | None, after: tuple[str, str] | None) -> None:
     assert given_up(before) == after
+
+
+FIRST_CHOICE = {"accelerator": "nvidia-gpu"}
+NEXT_CHOICE = {"accelerator": "cpu"}
+MOVED = "It found no room, and the next of hardware.candidates is tried."
+CHANGED = "The spec asks for another revision."
+
+
+@pytest.mark.parametrize(
+    ("listed", "following", "says"),
+    [
+        pytest.param([FIRST_CHOICE, NEXT_CHOICE], {}, MOVED, id="the next accelerator is tried"),
+        pytest.param([NEXT_CHOICE], {}, CHANGED, id="the spec lists another accelerator"),
+        pytest.param([FIRST_CHOICE, NEXT_CHOICE], {"engine": {"version": "0.33.0"}}, CHANGED, id="another engine"),
+    ],
+)
+def test_one_that_gives_way_to_the_next_accelerator_says_so(
+    listed: list[dict[str, Any]], following: dict[str, Any], says: str
+) -> None:
+    one, other = (model_spec(hardware={"candidates": [choice]}) for choice in (FIRST_CHOICE, NEXT_CHOICE))
+    tried = replace(revision(one, number=2), marks=Marks(started=NOW, rollout=state(Phase.PLACING)))
+    asked = deployment(model_spec(hardware={"candidates": listed}, **following))
+    ((_, _, step),) = abandoned(asked, revision(other | following, number=3), Observed(revisions=(tried,)), NOW)
+    assert step.state.says == says
 
 
 @pytest.mark.parametrize(

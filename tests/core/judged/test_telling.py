@@ -6,7 +6,7 @@ from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.analysis.rules import Metric
 from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.judged.steps import BY_ORDER, NO_EVIDENCE
-from nightshift.core.judged.telling import Names, Seen, so_far, waits_for_person, where
+from nightshift.core.judged.telling import Names, Seen, note, so_far, waits_for_person, where
 from tests.support.builders import NOW
 
 WHO = Names("0.32.0", "0.31.0")
@@ -41,6 +41,11 @@ OPEN = ((Metric.ERRORS, Verdict.PASS), (Metric.FIRST_TOKEN, Verdict.INCONCLUSIVE
             "7 requests; what gateway and engines count cannot be read at the moment",
             id="a pod that does not answer",
         ),
+        pytest.param(
+            Seen(7, findings=OPEN[:1], besides=("times are not compared, as the accelerators are others",)),
+            "7 requests; errors passed; times are not compared, as the accelerators are others",
+            id="what is not compared",
+        ),
     ],
 )
 def test_what_was_compared_and_what_is_missing(seen: Seen, says: str) -> None:
@@ -59,6 +64,28 @@ def test_the_status_says_the_step_and_what_was_seen() -> None:
     assert where(JUDGING, WHO, Seen(pairs=3, idle=True))[1] == (
         "Comparing 0.32.0 with 0.31.0 by golden questions alone, as the deployment is idle: 3 golden questions."
     )
+
+
+LOADING = JUDGING.model_copy(update={"phase": Phase.LOADING, "step": 0})
+SECOND = JUDGING.model_copy(update={"says": ""})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "part", "says"),
+    [
+        pytest.param(LOADING, 0, 5, "0.32.0 is compared with 0.31.0: 5 % of the requests.", id="beside what serves"),
+        pytest.param(LOADING, 0, 50, "0.32.0 is compared with 0.31.0: 50 % of the requests.", id="in place, of two"),
+        pytest.param(SECOND, 1, 5, "0.32.0 goes on: 25 % of the requests.", id="its further replicas are to come"),
+        pytest.param(SECOND, 1, 50, "0.32.0 goes on: 50 % of the requests.", id="in place it has more already"),
+    ],
+)
+def test_a_step_is_told_with_the_part_of_the_requests_that_the_candidate_gets(
+    before: RolloutState, after: int, part: int, says: str
+) -> None:
+    now = JUDGING.model_copy(update={"step": after, "says": ""})
+    (event,) = note(before, now, WHO, part)
+    assert event.message == says
+    assert f" at {says.rsplit(': ', 1)[1].removesuffix('.')} (step {after + 1} of 3)" in where(now, WHO, None, part)[1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nightshift.core.times import moment
 _UNASKED = GatewaySight(pods_unknown="The gateway's pods were not asked yet.")
 
 
-def counters(route: str, revision: str, observed: Observed, now: datetime, synthetic: int = 0) -> Counters:
+def counters(route: str, revision: str, observed: Observed, now: datetime) -> Counters:
     """What was counted of a revision.
 
     Args:
@@ -26,7 +26,6 @@ def counters(route: str, revision: str, observed: Observed, now: datetime, synth
         revision: The revision's hash.
         observed: What exists, and what gateway pods and engines told.
         now: The present moment (UTC).
-        synthetic: Requests that Nightshift has sent itself to the revision's pods.
     """
     gateway = observed.gateway or _UNASKED
     serving = {start: pod for pod, start in hang.engines(observed) if pod.revision == revision}
@@ -42,7 +41,6 @@ def counters(route: str, revision: str, observed: Observed, now: datetime, synth
         },
         unlisted=gateway.pods_unknown,
         stalled=_stalled(list(serving.values()), observed),
-        synthetic=synthetic,
     )
 
 
@@ -71,7 +69,6 @@ def _ended(found: RevisionResults, bounds: tuple[float, ...]) -> Sums:
     return Sums(
         requests=found.ok + found.client_error + found.server_error + found.cut,
         failed=found.server_error + found.cut + found.retried,
-        client_errors=found.client_error,
         left=found.left,
         total=total,
     )

@@ -27,7 +27,11 @@ EMPTY = Histogram((), (0,))
 
 @dataclass(frozen=True)
 class Arm:
-    """What the replicas of one revision did over a window of time."""
+    """What the replicas of one revision did over a window of time.
+
+    Golden requests go straight to the pods: they are in everything that engines count, and not in what the gateway does
+    (requests, failed, total).
+    """
 
     requests: int
     """That ended, by success or failure of the engine."""
@@ -49,11 +53,6 @@ class Arm:
     """Requests that a replica worked on at a time, on average; the load at which it is compared."""
     stalled: bool | None = None
     """Whether a replica had requests and came no further; None: unknown."""
-    synthetic: int = 0
-    """Requests that Nightshift sent itself meanwhile, straight to the pods: they are in everything that engines count,
-    and not in what the gateway does (requests, failed, total)."""
-    client_errors: int = 0
-    """Of the requests, the ones that the engine refused as the client's fault (4xx)."""
     left: int = 0
     """Besides the requests: those whose client went before the end."""
 
@@ -93,13 +92,15 @@ class Evidence:
     """All pairs of this rollout so far."""
     seconds: float
     """Length of the window."""
-    look: int = 1
-    """Which look at the accumulating evidence this is, from 1."""
-    looks: int = 1
-    """How many looks the rollout may take in all."""
     golden_expected: bool = False
     """Whether the user has a golden set, which then must have been asked before anything passes."""
+    questions: int | None = None
+    """Questions of the golden set of which something is expected; None: not known yet."""
     earlier: Tally = field(default_factory=Tally)
     """What the windows before this one came to."""
     stable_name: str = "the stable revision"
     """What sentences call it, e.g. 0.31.0."""
+    other_model: bool = False
+    """Whether the candidate has another model, or its weights in another form: it need not be like the stable one."""
+    other_place: bool = False
+    """Whether it runs on other accelerators, or another number of them: it need not be as fast."""

@@ -44,14 +44,23 @@ def scored(pairs: Sequence[GoldenPair]) -> list[Answered]:
     return [Answered(weight, drops[0], sum(drops) / len(drops)) for weight, drops in found.values() if weight > 0]
 
 
-def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Finding:
+def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules, questions: int | None = None) -> Finding:
     """The verdict on golden answers.
+
+    A small set cannot exclude a drop, so it passes without any. A larger one has to exclude it, however few of its
+    questions were answered until now.
 
     The drop is the weighted mean of the stable revision's score less the candidate's. In the evidence a question bets
     its weight's part of the largest weight.
 
     Worked example: 20 questions of weight 1, of which the stable revision has 17 right and the candidate 2 of these:
     the drop is 0.75, the evidence that of 15 drops, 5461: enough for alpha 0.0006.
+
+    Args:
+        pairs: What both answered.
+        stable_name: What sentences call the stable revision.
+        rules: The bounds.
+        questions: Of the whole set, those of which something is expected; None: not known, so those that were answered.
     """
     answered = scored(pairs)
     if not answered:
@@ -67,7 +76,7 @@ def finding(pairs: Sequence[GoldenPair], stable_name: str, rules: Rules) -> Find
     verdict = Verdict.INCONCLUSIVE
     if drop > rules.golden_drop and evidence >= -math.log(rules.alphas[Metric.GOLDEN_ANSWERS]):
         verdict = Verdict.FAIL
-    elif len(answered) < rules.golden_questions:
+    elif (questions or len(answered)) < rules.golden_questions:
         verdict = Verdict.PASS if drop <= 0 else Verdict.INCONCLUSIVE
     elif drop <= rules.golden_drop and drop_at_most(answered, rules.doubt) < rules.golden_harm:
         verdict = Verdict.PASS

@@ -69,6 +69,9 @@ def judge(evidence: Evidence, rules: Rules) -> Judgement:
     golden set, and log-probabilities where they are told. What else is compared can only fail. What is not known
     neither passes nor fails.
 
+    What a change is meant to change is not compared, and need not pass: log-probabilities of another model; on other
+    accelerators times, and throughput and preemptions, which hang on the accelerators as well.
+
     Worked example: errors, times and progress pass, and the golden set was not asked yet: Inconclusive.
 
     Args:
@@ -90,17 +93,18 @@ def judge(evidence: Evidence, rules: Rules) -> Judgement:
 
 def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Finding, ...], frozenset[Metric]]:
     name, tally = evidence.stable_name, found.tally
-    required = {Metric.ERRORS, Metric.FIRST_TOKEN, Metric.PROGRESS}
-    failures = all_errors(tally, found.pairs)
-    traffic = [errors.finding(failures, name, rules), _first_token(found, name, rules)]
-    if found.has_inter_token:
-        required.add(Metric.INTER_TOKEN)
-        traffic.append(_inter_token(found, name, rules))
-    traffic += [
-        throughput.finding(tally.throughput, name, rules),
-        finish.finding(tally.ended, tally.reasons, name, rules),
-        preemptions.finding(tally.preemptions, name, rules),
-    ]
+    required = {Metric.ERRORS, Metric.PROGRESS}
+    traffic = [errors.finding(all_errors(tally, found.pairs), name, rules)]
+    if not evidence.other_place:
+        required.add(Metric.FIRST_TOKEN)
+        traffic.append(_first_token(found, name, rules))
+        if found.has_inter_token:
+            required.add(Metric.INTER_TOKEN)
+            traffic.append(_inter_token(found, name, rules))
+        traffic.append(throughput.finding(tally.throughput, name, rules))
+    traffic.append(finish.finding(tally.ended, tally.reasons, name, rules))
+    if not evidence.other_place:
+        traffic.append(preemptions.finding(tally.preemptions, name, rules))
     if found.blind:
         traffic = [_blind(item, found.blind) for item in traffic]
     answers = []
@@ -112,8 +116,8 @@ def _findings(evidence: Evidence, found: Basis, rules: Rules) -> tuple[tuple[Fin
             answers.append(Finding(Metric.GOLDEN_ANSWERS, Verdict.ERROR, says))
     else:
         if evidence.golden_expected or golden.scored(found.pairs):
-            answers.append(golden.finding(found.pairs, name, rules))
-        likeness = logprobs.finding(found.pairs, name, rules)
+            answers.append(golden.finding(found.pairs, name, rules, evidence.questions))
+        likeness = None if evidence.other_model else logprobs.finding(found.pairs, name, rules)
         if likeness is not None:
             required.add(Metric.LOG_PROBABILITY)
             answers.append(likeness)

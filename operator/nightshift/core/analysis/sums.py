@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nightshift.api.comparison import Counted, Sums, Times
 
-_COUNTS = ("requests", "failed", "client_errors", "left", "generation_tokens", "preemptions", "synthetic")
+_COUNTS = ("requests", "failed", "left", "generation_tokens", "preemptions")
 _TIMES = ("total", "first_token", "inter_token")
 
 

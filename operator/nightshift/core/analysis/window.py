@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from nightshift.api.comparison import Base, Compared, Comparison, Counted, Sums, Times
 from nightshift.core.analysis.evidence import EMPTY, Arm, Histogram
 from nightshift.core.analysis.sums import added, anew, since
@@ -39,8 +37,6 @@ class Counters:
     """Why it is not known which gateway pods there are, as a sentence."""
     stalled: bool | None = None
     """Whether an engine had requests and came no further; None: unknown."""
-    synthetic: int = 0
-    """Requests that Nightshift has sent itself."""
 
 
 def begin(stable: tuple[str, Counters], candidate: tuple[str, Counters]) -> Fact[Comparison]:
@@ -59,14 +55,6 @@ def begin(stable: tuple[str, Counters], candidate: tuple[str, Counters]) -> Fact
         return Unknown(why)
     sides = [Compared(revision=revision, base=_base(Base(), now)) for revision, now in (stable, candidate)]
     return Known(Comparison(began=at, since=at, at=at, stable=sides[0], candidate=sides[1]), at)
-
-
-def parse(text: str | None) -> Comparison | None:
-    """A comparison as it was written; None where there is none, or it cannot be read."""
-    try:
-        return Comparison.model_validate_json(text) if text else None
-    except ValidationError:
-        return None
 
 
 def arms(comparison: Comparison, stable: Counters, candidate: Counters) -> tuple[Fact[Arm], Fact[Arm]]:
@@ -102,8 +90,6 @@ def _arm(side: Compared, now: Counters, at: datetime) -> Fact[Arm]:
         replica_seconds=spent,
         mean_running=None if inference is None or spent <= 0 else inference / spent,
         stalled=now.stalled,
-        synthetic=sums.synthetic,
-        client_errors=sums.client_errors,
         left=sums.left,
     )
     return Known(arm, now.at)
@@ -230,7 +216,7 @@ def _counts(before: Counted | None, now: Counted, at: datetime) -> bool:
 
 def _sums(base: Base, now: Counters, at: datetime) -> Sums:
     """What came since the base was noted, of everything that can be read."""
-    parts = [Sums(synthetic=max(0, now.synthetic - base.synthetic))]
+    parts = []
     for before, fact in _sources(base, now):
         if isinstance(fact, Known) and _counts(before, fact.value, at):
             seconds = _seconds(before, fact.value, at)
@@ -255,7 +241,6 @@ def _base(base: Base, now: Counters) -> Base:
     return Base(
         gateways={**unlisted, **{pod: counted for pod, counted in gateways.items() if counted is not None}},
         engines={**resting, **{start: counted for start, counted in engines.items() if counted is not None}},
-        synthetic=max(base.synthetic, now.synthetic),
     )
 
 

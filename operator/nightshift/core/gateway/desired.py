@@ -66,7 +66,9 @@ def decide(
     assignment = assign(settings, before, wanted, busy, sure=None not in processes)
     taking = {key for key, members in servers.items() if not key.adapter and any(one.weight for one in members)}
     by_slot = {assignment.slots[key]: {server.name: server for server in found} for key, found in servers.items()}
-    _help_stranded(by_slot, assignment, {name for name, slot in slots if slot.connections or slot.waiting}, routes, replicas)
+    _help_stranded(
+        by_slot, assignment, {name for name, slot in slots if slot.connections or slot.waiting}, routes, replicas
+    )
     return Decision(
         Desired(
             {name: found for name, found in sorted(by_slot.items()) if found},

@@ -57,3 +57,10 @@ def builtin_set() -> GoldenSet:
             for number, text in enumerate(texts, start=1)
         )
     )
+
+
+def with_builtin(own: GoldenSet) -> GoldenSet:
+    """A user's set and the built-in questions after it, of which nothing is expected; ids stay each their own."""
+    taken = {question.id for question in own.questions}
+    more = (question for question in builtin_set().questions if question.id not in taken)
+    return golden_set((*own.questions, *more))

@@ -22,7 +22,7 @@ from nightshift.core.facts import Fact
 from nightshift.core.fetch_jobs import RETRY_SECONDS, dropped, retry_job
 from nightshift.core.fit.settings import flag_value
 from nightshift.core.golden.builtin import builtin_set
-from nightshift.core.golden.outcome import Due, all_pairs, complete, due, with_run
+from nightshift.core.golden.outcome import Due, all_pairs, complete, due, unasked, with_run
 from nightshift.core.golden.packing import MAX_PAIRS
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Apply, Plan
@@ -39,6 +39,10 @@ DEADLINE_SECONDS = ASKING_SECONDS + 300
 
 POLL_SECONDS = 30.0
 """Watches tell of pods and Jobs; so often it is looked whether something is due besides."""
+
+SMALL_SET = 16
+"""A user's set of fewer questions is asked together with the built-in ones: up to 28 Jobs ask it, and 4 questions 28
+times are not the 135 with which failures are compared."""
 
 LOGPROBS = 5
 """Of so many of the likeliest first tokens the log-probability is compared."""
@@ -99,7 +103,7 @@ def golden_of(pairing: Pairing) -> Fact[tuple[GoldenPair, ...]]:
 
 
 def golden_complete(pairing: Pairing) -> bool:
-    """Whether every question of the set was put to both revisions once, or could not be."""
+    """Whether every question of the set was put to both revisions once."""
     return complete(kept_of(pairing))
 
 
@@ -139,7 +143,10 @@ def ask(
         return Asking(Plan(apply=(Apply(manifest, reason, create=True),), delete=others, notes=(reason,)))
     outcome = _outcome(observed, name)
     if isinstance(outcome, GoldenRun) and outcome.start == wanted.start:
-        return Asking(Plan(delete=others, requeue_after=1.0), note=with_run(kept, wanted.round, outcome))
+        after = with_run(kept, wanted.round, outcome)
+        left = unasked(after)
+        notes = (f"{left[0].upper()}{left[1:]}.",) if left else ()
+        return Asking(Plan(delete=others, requeue_after=1.0, notes=notes), note=after)
     if isinstance(outcome, GoldenFailed) and outcome.reason is GoldenReason.GOLDEN_SET_CHANGED and kept.runs:
         emptied = kept.model_copy(update={"runs": ()})
         return Asking(Plan(delete=others, requeue_after=1.0, notes=(outcome.message,)), note=emptied)
@@ -195,6 +202,7 @@ def job_name(deployment: str, pairing: Pairing, wanted: Due) -> str:
     """Name of a Job: the same questions put to the same revisions have the same, whatever pods they have."""
     since = written(pairing.since)
     identity = [pairing.candidate.hash, pairing.stable.hash, pairing.source, since, wanted.round, wanted.start]
+    identity += [wanted.tries] if wanted.tries else []
     return names.evaluation_job_name(deployment, short_hash(identity, 8))
 
 
@@ -204,8 +212,9 @@ def _manifest(
     ones, others = _replicas(observed, pairing.stable), _replicas(observed, pairing.candidate)
     if not ones or not others:
         return None
-    # Rounds ask other replicas, so that one bad node does not speak for a revision.
-    pods = ones[wanted.round % len(ones)], others[wanted.round % len(others)]
+    # Rounds and tries ask other replicas, so that one bad node does not speak for a revision.
+    turn = wanted.round + wanted.tries
+    pods = ones[turn % len(ones)], others[turn % len(others)]
     return evaluation_job(deployment, pairing, pods, config, wanted)
 
 
@@ -230,7 +239,9 @@ def evaluation_job(
     arguments = [
         *_side("stable", owner, pairing.stable, pods[0]),
         *_side("candidate", owner, pairing.candidate, pods[1]),
-        *("--start", str(wanted.start), "--count", str(MAX_PAIRS), "--seed", name),
+        *("--start", str(wanted.start), "--count", str(MAX_PAIRS)),
+        *(("--only", ",".join(str(place) for place in wanted.left)) if wanted.left else ()),
+        *("--seed", name),
         *("--logprobs", str(_logprobs(pairing))),
         *("--question-seconds", str(QUESTION_SECONDS), "--total-seconds", str(ASKING_SECONDS)),
     ]
@@ -238,7 +249,7 @@ def evaluation_job(
     if reference is not None:
         file = _FILE if reference.kind == "ConfigMap" else reference.key
         where = f"{reference.kind} {reference.name}, {reference.key}"
-        arguments += ["--set", f"{SET_DIRECTORY}/{file}", "--source", where]
+        arguments += ["--set", f"{SET_DIRECTORY}/{file}", "--source", where, "--least", str(SMALL_SET)]
         volumes, mounts = [_volume(reference)], [{"name": "golden", "mountPath": SET_DIRECTORY, "readOnly": True}]
     secrets = pairing.candidate.record.pod_template["spec"].get("imagePullSecrets")
     placement = {"imagePullSecrets": secrets} if secrets else {}

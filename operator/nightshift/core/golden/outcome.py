@@ -53,11 +53,8 @@ def _times_only(pair: GoldenPair) -> GoldenPair:
     return replace(pair, stable_score=None, candidate_score=None, logprob_distance=None, stable_noise=None)
 
 
-def synthetic(kept: GoldenKept) -> tuple[int, int]:
-    """Requests that it took: of the stable revision, which is asked twice for its own noise, and of the candidate."""
-    facts = [pairs_of(item.run) for item in kept.runs]
-    pairs = [pair for fact in facts if isinstance(fact, Known) for pair in fact.value]
-    return len(pairs) + sum(pair.stable_noise is not None for pair in pairs), len(pairs)
+MOST_TRIES = 5
+"""Jobs that ask what those before did not come to: of questions that take 30 s each, five ask a part of 150."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,20 @@ class Due:
     """Which asking of the whole set it belongs to, from 0."""
     start: int
     """Place of the first question, from 0."""
+    tries: int = 0
+    """Jobs that asked questions from there on in this round before."""
+    left: tuple[int, ...] = ()
+    """Places of the questions that these did not come to, which alone are asked; empty: all of them."""
 
 
 def due(kept: GoldenKept, rounds: int) -> Due | None:
     """What is to be asked next; None where the whole set was asked so often, or as much is kept as may be.
 
-    Worked example: of 400 questions, 150 of round 0 are known: the next begins at place 150 of round 0.
+    In the first round the questions that a Job did not come to are asked by the next one, a few times; later rounds
+    tell times alone, of which any will do.
+
+    Worked example: of 400 questions, 150 of round 0 are known: the next begins at place 150 of round 0. If question 7
+    was not among these 150: it alone, first.
 
     Args:
         kept: What is known.
@@ -81,27 +86,65 @@ def due(kept: GoldenKept, rounds: int) -> Due | None:
     """
     if len(kept.runs) >= MOST_RUNS:
         return None
-    for number in range(rounds):
-        place = reached(kept, number)
-        if place is not None:
+    found = (_due(kept, number) for number in range(rounds))
+    return next((item for item in found if item is not None), None)
+
+
+def _due(kept: GoldenKept, number: int) -> Due | None:
+    """What is left of one round."""
+    place, whole = 0, 1
+    while place < whole:
+        runs = [item.run for item in kept.runs if item.round == number and item.run.start == place]
+        if not runs:
             return Due(number, place)
+        left = tuple(sorted(set(range(place, place + runs[0].count)) - _asked(runs)))
+        if left and number == 0 and len(runs) < MOST_TRIES:
+            return Due(number, place, len(runs), left)
+        place, whole = place + runs[0].count, runs[0].of
     return None
 
 
-def reached(kept: GoldenKept, number: int) -> int | None:
-    """Up to which question a round has come; None where it has come to the end."""
-    place = 0
-    for item in sorted(kept.runs, key=lambda item: item.run.start):
-        if item.round == number and item.run.start == place:
-            place += item.run.count
-            if place >= item.run.of:
-                return None
-    return place
+def _asked(runs: Sequence[GoldenRun]) -> set[int]:
+    """Places of the questions that were put to both, as far as it can be read."""
+    found = (unpack(run.pairs, run.start) for run in runs if isinstance(pairs_of(run), Known))
+    return {place for item in found if item is not None for place in item.places}
 
 
 def complete(kept: GoldenKept) -> bool:
-    """Whether the whole set was asked once."""
-    return reached(kept, 0) is None
+    """Whether every question of the set was put to both once."""
+    return bool(kept.runs) and not _missing(kept)
+
+
+def expecting(kept: GoldenKept) -> int | None:
+    """Of how many questions of the set something is expected; None while nobody knows."""
+    if not kept.runs:
+        return None
+    run = kept.runs[-1].run
+    return run.of if run.expecting is None else run.expecting
+
+
+def _missing(kept: GoldenKept) -> int:
+    runs = [item.run for item in kept.runs]
+    return runs[0].of - len(_asked(runs))
+
+
+def unasked(kept: GoldenKept) -> str:
+    """How much of the set was not put to both yet, and why, for a sentence; empty where all was."""
+    if not kept.runs:
+        return "the golden set was not put to both revisions yet"
+    missing, runs = _missing(kept), [item.run for item in kept.runs]
+    if not missing:
+        return ""
+    ended = next((run.ended for run in reversed(runs) if run.ended is not GoldenEnd.ALL_ASKED), None)
+    why = f": {_WHY[ended]}" if ended is not None else ""
+    return f"{missing:,} of {runs[0].of:,} golden questions were not put to both revisions yet{why}"
+
+
+_WHY = {
+    GoldenEnd.STABLE_UNREACHABLE: "a Job could not reach the stable revision's pod any more",
+    GoldenEnd.CANDIDATE_UNREACHABLE: "a Job could not reach the candidate's pod any more",
+    GoldenEnd.TIME_SPENT: "a Job's time was spent",
+}
 
 
 def with_run(kept: GoldenKept, number: int, run: GoldenRun) -> GoldenKept:
@@ -110,21 +153,7 @@ def with_run(kept: GoldenKept, number: int, run: GoldenRun) -> GoldenKept:
     One of another content of the set than before takes the place of all: answers to other questions are not mixed.
     """
     same = tuple(item for item in kept.runs if item.run.digest == run.digest)
-    if any((item.round, item.run.start) == (number, run.start) for item in same):
-        return kept
     if not same:
         number = 0
-    return kept.model_copy(update={"runs": (*same, KeptRun(round=number, run=run))})
-
-
-def left_out(run: GoldenRun) -> str | None:
-    """What is told of a run that did not ask all of its questions; None where it did."""
-    if run.asked >= run.count:
-        return None
-    why = {
-        GoldenEnd.STABLE_UNREACHABLE: "the stable revision's pod could not be reached any more",
-        GoldenEnd.CANDIDATE_UNREACHABLE: "the candidate's pod could not be reached any more",
-        GoldenEnd.TIME_SPENT: "its time was spent",
-        GoldenEnd.ALL_ASKED: "a pod could not be reached for them",
-    }[run.ended]
-    return f"{run.count - run.asked} of {run.count} golden questions were not asked: {why}."
+    added = KeptRun(round=number, run=run)
+    return kept if added in same else kept.model_copy(update={"runs": (*same, added)})

@@ -41,6 +41,8 @@ class Unpacked:
     """In the order of the set; those that were not asked are left out."""
     count: int
     """Questions, asked or not."""
+    places: tuple[int, ...] = ()
+    """Of those that were asked, in the whole set, from 0."""
 
 
 def pack(pairs: Sequence[GoldenPair | None], *, with_ids: bool = True) -> str:
@@ -88,7 +90,8 @@ def unpack(text: str, start: int = 0) -> Unpacked | None:
     ids = rest.split("\n") if with_ids and count else [str(start + place + 1) for place in range(count)]
     if not whole or len(body) != count * _ROW_BYTES or len(ids) != count or (rest and not with_ids):
         return None
-    return Unpacked(tuple(_pairs(body, ids)), count)
+    places = tuple(start + row for row in range(count) if body[row] & _ASKED)
+    return Unpacked(tuple(_pairs(body, ids)), count, places)
 
 
 def _pairs(body: bytes, ids: list[str]) -> list[GoldenPair]:

@@ -55,6 +55,11 @@ def score(question: GoldenQuestion, answer: str) -> float | None:
     return _compared(text, wanted, scorer)
 
 
+def expects(question: GoldenQuestion) -> bool:
+    """Whether an answer to it has a score."""
+    return question.scored_by is not None or question.reference is not None
+
+
 def needs_time(question: GoldenQuestion) -> bool:
     """Whether the score of an answer can take for ever, as that of some patterns does."""
     return isinstance(question.scored_by, RegexScorer)

@@ -4,6 +4,7 @@ The new state is written before anything follows from it, so a process that ends
 next one goes on with. Nothing that is unknown promotes, rolls back or takes replicas away.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -102,7 +103,9 @@ class Situation:
     """Why no replica of the stable revision finds room beside the candidate, and none will by waiting."""
     order: Order | None = None
     superseded: bool = False
-    """The spec asks for another revision."""
+    """Another revision is asked for."""
+    elsewhere: bool = False
+    """By no other spec: it is the same one on the next of hardware.candidates."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,24 @@ def begin(stable: str, steps: tuple[int, ...], now: datetime, last: Ordering | N
     return RolloutState(phase=phase, since=now, steps=steps, stable=stable, ordered=last)
 
 
-def advance(state: RolloutState, situation: Situation, pace: Pace, names: Names, now: datetime) -> Advance:
-    """The next step of a rollout, one at a time: first what people and the spec say, then failures, then progress."""
+def advance(
+    state: RolloutState,
+    situation: Situation,
+    pace: Pace,
+    names: Names,
+    now: datetime,
+    part: Callable[[RolloutState], int] = percent,
+) -> Advance:
+    """The next step of a rollout, one at a time: first what people and the spec say, then failures, then progress.
+
+    Args:
+        state: Where it stands.
+        situation: What is known besides.
+        pace: How the spec wants it judged.
+        names: Who is compared with whom.
+        now: The present moment (UTC).
+        part: Percent of the requests that the candidate has in a state, for sentences.
+    """
     found = _found(state, situation, pace, now)
     if found is not None and found.order is not None:
         refused = _refused(found.order, state, situation)
@@ -154,7 +173,7 @@ def advance(state: RolloutState, situation: Situation, pace: Pace, names: Names,
         started = _started(state, situation, now)
         return Advance(started, changed=started != state, due=_due(started, pace, now))
     after = _after(state, found, now)
-    return Advance(after, changed=True, events=note(state, after, names), due=_due(after, pace, now))
+    return Advance(after, changed=True, events=note(state, after, names, part(after)), due=_due(after, pace, now))
 
 
 def _found(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _Found | None:
@@ -162,7 +181,9 @@ def _found(state: RolloutState, it: Situation, pace: Pace, now: datetime) -> _Fo
     if it.superseded and follows(state.phase, Happening.SUPERSEDED) is not None:
         if state.phase is Phase.ROLLING_BACK:
             return _Found(Happening.SUPERSEDED, state.reason, state.says)
-        return _Found(Happening.SUPERSEDED, "Superseded", "The spec asks for another revision.")
+        moved = "It found no room, and the next of hardware.candidates is tried."
+        says = moved if it.elsewhere else "The spec asks for another revision."
+        return _Found(Happening.SUPERSEDED, "Superseded", says)
     if it.order is not None:
         return _ordered(it.order)
     if state.phase in ACTIVE and it.failure is not None and it.stable_there:

@@ -9,22 +9,23 @@ from datetime import datetime
 
 from nightshift.api.comparison import Comparison
 from nightshift.api.evaluation import GoldenSetRef
+from nightshift.api.names import ANNOTATION_PERSON
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.api.tally import Tally
 from nightshift.core.analysis.counted import counters
 from nightshift.core.analysis.evidence import Arm, Evidence
 from nightshift.core.analysis.judge import basis, judge
 from nightshift.core.analysis.power import needs
-from nightshift.core.analysis.rules import DEFAULT_RULES
+from nightshift.core.analysis.rules import DEFAULT_RULES, Metric
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
-from nightshift.core.golden.jobs import Pairing, golden_complete, golden_of, kept_of
-from nightshift.core.golden.outcome import synthetic
+from nightshift.core.golden.jobs import Pairing, golden_of, kept_of
+from nightshift.core.golden.outcome import complete, expecting, unasked
 from nightshift.core.judged.steps import holds
 from nightshift.core.judged.telling import Seen
 from nightshift.core.observed import Observed
-from nightshift.core.revisions import Revision
+from nightshift.core.revisions import Revision, same_model
 
 WINDOW_SECONDS = 60.0
 """Of a window: short, so that a busy hour is not compared with a quiet one, and as long as engines need to be read."""
@@ -32,10 +33,17 @@ WINDOW_SECONDS = 60.0
 LATE_SECONDS = 10.0
 """A window that is over and could not be closed is looked at again so often."""
 
-NOT_ASKED = "the golden set was not put to both revisions in full yet"
+MEANT = (
+    f"Its model is another one: if that is meant, set the annotation {ANNOTATION_PERSON} to retry and then to promote; "
+    "where models are changed often, rollout.strategy Readiness compares nothing"
+)
+"""What a verdict adds where a change of the model may have been meant to change what it found."""
 
+_HINDERED = "golden questions cannot be asked"
 _RATE_SECONDS = 30.0
 """A window shows how often clients ask once it is so long."""
+_ANY_MODEL = frozenset({Metric.ERRORS, Metric.PROGRESS})
+"""What no model is meant to do worse."""
 _NOTHING = Arm(requests=0, failed=0, stalled=False)
 
 
@@ -51,6 +59,8 @@ class Asked:
     """Whether no client's request is to be expected: golden questions alone judge."""
     step_seconds: float = 300.0
     """Clients' requests are waited for so long before golden questions are asked again instead."""
+    hindered: str = ""
+    """Why golden questions cannot be asked now, or not at all; empty where they can."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +122,8 @@ def compare(
         asked: What both are asked besides.
     """
     pairing = pairing_of(target, stable, asked.reference)
-    synthetic_ones, synthetic_others = synthetic(kept_of(pairing))
-    ones = counters(route, stable.hash, observed, now, synthetic_ones)
-    others = counters(route, target.hash, observed, now, synthetic_others)
+    ones = counters(route, stable.hash, observed, now)
+    others = counters(route, target.hash, observed, now)
     if asked.idle:
         return _idle(target, stable, pairing, others, asked, stable_name, now)
     before = _present(target, stable, state)
@@ -133,31 +142,52 @@ def compare(
         at_change=closed(before, ones, others),
         due=WINDOW_SECONDS - seconds if seconds < WINDOW_SECONDS else LATE_SECONDS,
         short=found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked),
-        seen=_seen(evidence, noted.tally, asked, now),
+        seen=_seen(evidence, noted.tally, pairing, asked, now),
     )
 
 
 def _golden(pairing: Pairing, asked: Asked, stable_name: str, now: datetime) -> Evidence:
     """What golden questions alone say."""
     golden = golden_of(pairing)
-    if isinstance(golden, Unknown) and asked.under_way:
-        golden = Known((), now)
+    if isinstance(golden, Unknown):
+        golden = Known((), now) if asked.under_way else Unknown(asked.hindered or golden.reason)
     return Evidence(
         stable=Known(_NOTHING, now),
         candidate=Known(_NOTHING, now),
         golden=golden,
         seconds=0.0,
         golden_expected=asked.reference is not None,
+        questions=expecting(kept_of(pairing)),
         stable_name=stable_name,
+        other_model=not same_model(pairing.candidate, pairing.stable),
+        other_place=pairing.candidate.place != pairing.stable.place,
     )
 
 
 def _judged(evidence: Evidence, pairing: Pairing, asked: Asked) -> Judgement:
     """The verdict; a pass waits until every question of a user's golden set was put to both."""
     found = judge(evidence, DEFAULT_RULES)
-    if found.verdict is Verdict.PASS and asked.reference is not None and not golden_complete(pairing):
-        return replace(found, verdict=Verdict.INCONCLUSIVE, says=NOT_ASKED)
+    if found.verdict is Verdict.FAIL:
+        decisive = next(item.metric for item in found.findings if item.verdict is Verdict.FAIL)
+        meant = evidence.other_model and decisive not in _ANY_MODEL
+        return replace(found, says=f"{found.says}. {MEANT}") if meant else found
+    if found.verdict is Verdict.PASS and asked.reference is not None and not complete(kept_of(pairing)):
+        found = replace(found, verdict=Verdict.INCONCLUSIVE, says=unasked(kept_of(pairing)))
+    if found.verdict is not Verdict.PASS and asked.hindered and asked.hindered not in found.says:
+        return replace(found, says=f"{found.says}; {_HINDERED}: {asked.hindered}")
     return found
+
+
+def _besides(evidence: Evidence, pairing: Pairing, asked: Asked) -> tuple[str, ...]:
+    """What a person has to know besides: what the change is meant to change, and what was not asked."""
+    kept = kept_of(pairing)
+    found = {
+        "log-probabilities are not compared, as the model is another one": evidence.other_model,
+        "times are not compared, as the accelerators are others": evidence.other_place,
+        f"{_HINDERED}: {asked.hindered.rstrip('.')}": bool(asked.hindered),
+        unasked(kept): asked.reference is not None and kept.runs and not complete(kept),
+    }
+    return tuple(says for says, so in found.items() if so)
 
 
 def _idle(
@@ -176,7 +206,7 @@ def _idle(
     evidence = replace(_golden(pairing, asked, stable_name, now), candidate=Known(arm, now), earlier=tally)
     found, noted = _judged(evidence, pairing, asked), target.marks.comparison
     short = found.verdict is Verdict.INCONCLUSIVE and _is_short(evidence, asked)
-    seen = _seen(evidence, tally, asked, now)
+    seen = _seen(evidence, tally, pairing, asked, now)
     return Compared(Known(found, now), noted, noted, WINDOW_SECONDS, short, seen)
 
 
@@ -199,7 +229,7 @@ def _is_short(evidence: Evidence, asked: Asked) -> bool:
     return more > max(rates) * asked.step_seconds
 
 
-def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen:
+def _seen(evidence: Evidence, tally: Tally, pairing: Pairing, asked: Asked, now: datetime) -> Seen:
     """What is told of closed windows and golden answers: it changes where one of them is noted, not at every look."""
     still = Known(_NOTHING, now)
     noted = replace(evidence, stable=still, candidate=still, seconds=0.0, earlier=tally)
@@ -209,6 +239,7 @@ def _seen(evidence: Evidence, tally: Tally, asked: Asked, now: datetime) -> Seen
         findings=tuple((item.metric, item.verdict) for item in judge(noted, DEFAULT_RULES).findings),
         readable=isinstance(evidence.stable, Known) and isinstance(evidence.candidate, Known),
         idle=asked.idle,
+        besides=_besides(evidence, pairing, asked),
     )
 
 

@@ -48,14 +48,28 @@ def conduct(view: View, pace: Pace, names: Names, now: datetime) -> Conduct:
     The state comes first: it is written before the counts and shares that follow from it. A candidate that failed
     loses its requests at once, and its replicas once the route says so.
     """
-    step = advance(view.state, view.situation, pace, names, now)
+    fleet = view.fleet
+    step = advance(
+        view.state,
+        view.situation,
+        pace,
+        names,
+        now,
+        lambda state: routed(state, fleet, _planned(view, state)).get(fleet.candidate.hash, 0),
+    )
+    planned = _planned(view, step.state)
+    return Conduct(step, planned, routed(step.state, fleet, planned))
+
+
+def _planned(view: View, state: RolloutState) -> dict[str, int]:
+    """Replicas by revision in a state."""
     fleet, it = view.fleet, view.situation
     if view.settled:
-        planned = counts(step.state, fleet, turn=it.turn or it.placed, drained=it.drained)
+        planned = counts(state, fleet, turn=it.turn or it.placed, drained=it.drained)
     else:
         planned = {item.hash: item.replicas for item in (fleet.candidate, fleet.stable, *fleet.others)}
     planned.pop(NOBODY.hash, None)
-    return Conduct(step, planned, routed(step.state, fleet, planned))
+    return planned
 
 
 def routed(state: RolloutState, fleet: Fleet, planned: Mapping[str, int]) -> dict[str, int]:

@@ -9,11 +9,11 @@ from nightshift.api.revision import FailedTry
 from nightshift.api.rollout import Phase, RolloutState
 from nightshift.core.access import traffic_mode
 from nightshift.core.changed import changed_pods
-from nightshift.core.golden.jobs import Asking, ask, over, rounds_begun
+from nightshift.core.golden.jobs import over
 from nightshift.core.judged.absence import looked_at_again
 from nightshift.core.judged.advance import NOT_JUDGED, Advance, Pace, Situation, advance, begin
 from nightshift.core.judged.beside import alone, held, is_unread
-from nightshift.core.judged.comparing import Asked, Compared, compare, is_comparing, pairing_of
+from nightshift.core.judged.comparing import is_comparing
 from nightshift.core.judged.conduct import (
     NOBODY,
     Conduct,
@@ -24,16 +24,17 @@ from nightshift.core.judged.conduct import (
     healing,
     nothing_to_compare,
 )
+from nightshift.core.judged.gathering import gathered, read_at, with_comparison
 from nightshift.core.judged.orders import last_seen, read_order
-from nightshift.core.judged.phases import ACTIVE, ENDED
+from nightshift.core.judged.phases import ACTIVE
 from nightshift.core.judged.pools import Contender, claim, has_turn
-from nightshift.core.judged.steps import UNDONE, Fleet, holds
+from nightshift.core.judged.steps import UNDONE, Fleet
 from nightshift.core.judged.telling import Names, Seen, called
 from nightshift.core.marks import Marks, Order
 from nightshift.core.observed import Observed
 from nightshift.core.placing import Move, Placing, shortage
 from nightshift.core.planning import Plan, sooner
-from nightshift.core.revisions import Revision, same_but_place
+from nightshift.core.revisions import Revision, candidates, revision_spec, same_but_place
 from nightshift.core.rollout import RevisionState
 from nightshift.core.routes import live_route
 from nightshift.core.verdict import failing, fails, held_up, kept_out_until, last_good
@@ -119,6 +120,7 @@ def rolling(
     *,
     cleared: bool,
     superseded: bool = False,
+    elsewhere: bool = False,
 ) -> Rolling:
     """The next step of the target's rollout.
 
@@ -131,7 +133,8 @@ def rolling(
         room: How the revision gets on that looks for room.
         now: The present moment (UTC).
         cleared: Everything is known and fetched that a replica needs.
-        superseded: The spec asks for another revision, which cannot be named yet.
+        superseded: Another revision is asked for, which cannot be named yet.
+        elsewhere: It is the same on other accelerators, for want of room.
     """
     before, unasked = state, observed.gateway is None and observed.comparison is None
     if unasked and deployment.spec.replicas:
@@ -142,7 +145,7 @@ def rolling(
     if is_unread(state, observed) and ordered is None and not superseded:
         stays, questions = held(deployment, target, state, observed)
         return Rolling(stays, who, None, target.marks, None, questions=questions)
-    compared, asking = _evidence(deployment, target, stable, state, observed, config, who, now)
+    compared, asking = gathered(deployment, target, stable, state, observed, config, who, now)
     fleet = _fleet(deployment, target, stable, observed, room)
     failure = fails(observed, stable.hash) if stable is not None else None
     failed = failure.reason if failure is not None else ""
@@ -183,18 +186,19 @@ def rolling(
         stable_there=stable is not None,
         unjudged=stable is None or over_it or nothing_to_compare(state, fleet, proven=proven, failed=gone),
         judgement=observed.comparison or (compared.judgement if compared is not None else NOT_JUDGED),
-        read_at=now if unasked else _read_at(compared),
+        read_at=now if unasked else read_at(compared),
         failure=failing(deployment, target, observed, now) if state.phase in ACTIVE else None,
         held_up=refused or held_up(deployment, target, observed, now) or returns_not,
         alone=lonely,
         superseded=superseded,
         order=ordered,
+        elsewhere=elsewhere,
     )
     view = View(state, situation, fleet, settled=all(item.settled for item in observed.replica_sets))
     decided = conduct(view, _pace(deployment), who, now)
     wants = claim(decided.state, placed=placed, cleared=cleared)
     contender = replace(contender, claim=wants, since=decided.state.since)
-    marks = _with_comparison(_marks(deployment, target, before, decided, now), before, compared)
+    marks = with_comparison(_marks(deployment, target, before, decided, now), before, compared)
     if asking is not None and asking.note is not None:
         marks = replace(marks, golden=asking.note)
     questions = asking.plan if asking is not None and is_comparing(decided.state) else over(observed)
@@ -213,73 +217,26 @@ def rolling(
     )
 
 
-def _evidence(
-    deployment: LLMDeployment,
-    target: Revision,
-    stable: Revision | None,
-    state: RolloutState,
-    observed: Observed,
-    config: OperatorConfig,
-    who: Names,
-    now: datetime,
-) -> tuple[Compared | None, Asking | None]:
-    """What the comparison comes to, and which golden questions are asked for it; None while nobody is compared.
-
-    They are asked once at the begin, and again where clients ask too little.
-    """
-    if stable is None or observed.comparison is not None or not is_comparing(state):
-        return None, None
-    spec = deployment.spec
-    reference = spec.evaluation.golden_set_ref if spec.evaluation is not None else None
-    pairing = pairing_of(target, stable, reference)
-    rounds = rounds_begun(deployment.name, pairing, observed)
-    asking = ask(deployment, pairing, observed, config, now, rounds=rounds)
-    # A pause for want of evidence ends when answers are there, not whenever another Job is tried.
-    under_way = not asking.done and asking.plan.blocker is None and not holds(state)
-    asked = Asked(reference, under_way, idle=not spec.replicas, step_seconds=float(spec.rollout.step_seconds))
-    route = f"{deployment.namespace}/{deployment.name}"
-    compared = compare(route, target, stable, state, observed, now, stable_name=who.stable, asked=asked)
-    if asking.done and compared.short:
-        asking = ask(deployment, pairing, observed, config, now, rounds=rounds + 1)
-    return compared, asking
-
-
 def _kept_out(deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime) -> float | None:
     """Seconds until a candidate that comes to no node has had its time."""
     until = kept_out_until(deployment, target, observed)
     return max(1.0, (until - now).total_seconds()) if until is not None and until > now else None
 
 
-def _read_at(compared: Compared | None) -> datetime | None:
-    """When gateway and engines were last read in full, where they cannot be read now."""
-    if compared is None or compared.noted is None or (compared.seen is not None and compared.seen.readable):
-        return None
-    return compared.noted.since
-
-
-def _with_comparison(marks: Marks, before: RolloutState, compared: Compared | None) -> Marks:
-    """The marks with what is noted of the comparison: nothing once it is over, a closed window before other weights."""
-    after = marks.rollout
-    if after is None or after.phase in ENDED:
-        return replace(marks, comparison=None)
-    if compared is None:
-        return marks
-    same = (before.phase, before.step, before.step_since) == (after.phase, after.step, after.step_since)
-    return replace(marks, comparison=compared.noted if same else compared.at_change)
-
-
 def abandoned(
-    deployment: LLMDeployment, target: str, observed: Observed, now: datetime
+    deployment: LLMDeployment, target: Revision, observed: Observed, now: datetime
 ) -> tuple[tuple[Revision, Marks, Advance], ...]:
     """Rollouts of other revisions that the spec asks for no more, with the marks that they get."""
     found = []
     for item in observed.revisions:
         state = item.marks.rollout
-        if item.hash == target or state is None or state.phase not in (*ACTIVE, Phase.ROLLING_BACK):
+        if item.hash == target.hash or state is None or state.phase not in (*ACTIVE, Phase.ROLLING_BACK):
             continue
         stable = next((one for one in observed.revisions if one.hash == state.stable), None)
         who = _names(item, stable)
-        step = advance(state, Situation(0, 0, 0, superseded=True), _pace(deployment), who, now)
+        elsewhere = same_but_place(item, target) and item.place in candidates(revision_spec(deployment.spec))
+        situation = Situation(0, 0, 0, superseded=True, elsewhere=elsewhere)
+        step = advance(state, situation, _pace(deployment), who, now)
         marks = replace(item.marks, rollout=step.state, ordered=None, started=None)
         if step.state.phase is Phase.ROLLED_BACK:
             marks = _failed(deployment, marks, step.state, now)

@@ -35,6 +35,8 @@ class Seen:
     """Whether what gateway and engines count can be read now."""
     idle: bool = False
     """Whether golden questions alone judge, as nobody else asks."""
+    besides: tuple[str, ...] = ()
+    """What is not compared, or not asked, and why."""
 
 
 _CALLED = {
@@ -63,9 +65,10 @@ def so_far(seen: Seen) -> str:
     counted += [f"{seen.pairs:,} golden question{'s' * (seen.pairs != 1)}"] if seen.pairs else []
     parts = [" and ".join(counted)]
     if not seen.readable:
-        return "; ".join([*parts, "what gateway and engines count cannot be read at the moment"])
+        return "; ".join([*parts, "what gateway and engines count cannot be read at the moment", *seen.besides])
     known = {metric: verdict for metric, verdict in seen.findings if metric in _CALLED}
-    return "; ".join([*parts, *(_COMES_TO[known[item]].format(_CALLED[item]) for item in _CALLED if item in known)])
+    parts += [_COMES_TO[known[item]].format(_CALLED[item]) for item in _CALLED if item in known]
+    return "; ".join([*parts, *seen.besides])
 
 
 def called(candidate: tuple[str, str], stable: tuple[str, str]) -> Names:
@@ -82,14 +85,21 @@ def called(candidate: tuple[str, str], stable: tuple[str, str]) -> Names:
     return Names(f"revision {candidate[1]}", f"revision {stable[1]}")
 
 
-def note(before: RolloutState, after: RolloutState, names: Names) -> tuple[EventNote, ...]:
-    """The Event for a step; phases between which nothing is decided make none."""
+def note(before: RolloutState, after: RolloutState, names: Names, part: int = 0) -> tuple[EventNote, ...]:
+    """The Event for a step; phases between which nothing is decided make none.
+
+    Args:
+        before: Where the rollout stood.
+        after: Where it stands now.
+        names: Who is compared with whom.
+        part: Percent of the requests that the candidate has then: in place more than the step's.
+    """
     new, says, who = after.phase, after.says, names.candidate
     if new is before.phase and new is Phase.JUDGING:
-        return (EventNote("Normal", "RolloutStep", _sentence(who, "goes on", f"{percent(after)} % of the requests")),)
+        return (EventNote("Normal", "RolloutStep", _sentence(who, "goes on", _requests(after, part))),)
     if new is Phase.JUDGING and before.phase is Phase.LOADING:
-        part = says or f"{percent(after)} % of the requests"
-        return (EventNote("Normal", "RolloutJudging", _sentence(who, f"is compared with {names.stable}", part)),)
+        what = f"is compared with {names.stable}"
+        return (EventNote("Normal", "RolloutJudging", _sentence(who, what, says or _requests(after, part))),)
     if new is Phase.PAUSED:
         return (EventNote("Warning", "RolloutPaused", paused_message(after, names), why=_paused_reason(after)),)
     if before.phase is Phase.PAUSED and new in (Phase.JUDGING, Phase.PREFLIGHT, Phase.PLACING):
@@ -139,13 +149,22 @@ def paused_message(state: RolloutState, names: Names) -> str:
     )
 
 
-def where(state: RolloutState, names: Names, seen: Seen | None = None) -> tuple[str, str]:
+def _requests(state: RolloutState, part: int) -> str:
+    """How much the candidate gets: what the step says, or more, where it stands in for a replica that made way.
+
+    Worked example: at a step of 5 %, one of two replicas that are replaced in place has 50 % of the requests.
+    """
+    return f"{max(percent(state), part)} % of the requests"
+
+
+def where(state: RolloutState, names: Names, seen: Seen | None = None, part: int = 0) -> tuple[str, str]:
     """Where a rollout stands, as a reason and a sentence for the status.
 
     Args:
         state: The phase and the step.
         names: Who is compared with whom.
         seen: What was compared so far; None: nothing yet.
+        part: Percent of the requests that the candidate has: in place more than the step's.
     """
     who = names.candidate
     found = {
@@ -154,7 +173,7 @@ def where(state: RolloutState, names: Names, seen: Seen | None = None) -> tuple[
         Phase.LOADING: ("Loading", f"The first replica of {who} is starting."),
         Phase.JUDGING: (
             "Judging",
-            f"Comparing {who} with {names.stable} {_part(state, seen)}{f': {so_far(seen)}' if seen else ''}.",
+            f"Comparing {who} with {names.stable} {_part(state, seen, part)}{f': {so_far(seen)}' if seen else ''}.",
         ),
         Phase.PROMOTING: ("Promoting", f"{_capital(who)} takes over from {names.stable}."),
         Phase.ROLLING_BACK: ("RollingBack", f"{_capital(who)} gives way to {names.stable}: {state.says}"),
@@ -163,11 +182,11 @@ def where(state: RolloutState, names: Names, seen: Seen | None = None) -> tuple[
     return found.get(state.phase, ("Complete", "The rollout has ended."))
 
 
-def _part(state: RolloutState, seen: Seen | None) -> str:
+def _part(state: RolloutState, seen: Seen | None, part: int) -> str:
     if seen is not None and seen.idle:
         return "by golden questions alone, as the deployment is idle"
     step = f"step {min(state.step + 1, len(state.steps))} of {len(state.steps)}"
-    return f"at {percent(state)} % of the requests ({step})"
+    return f"at {_requests(state, part)} ({step})"
 
 
 def waits_for_person(state: RolloutState, names: Names) -> Cause | None:
