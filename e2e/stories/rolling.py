@@ -129,7 +129,10 @@ class Seen:
         """
         found = complaints(self.deployments(), generation, available=available)
         read = self.readings(generation)
-        return found if read == list(path) else [*found, f"kstatus read {read}, not {list(path)}"]
+        if read == list(path):
+            return found
+        said = "; ".join(ready_says(self.deployments(), generation))
+        return [*found, f"kstatus read {read}, not {list(path)}: {said}"]
 
 
 @contextmanager
@@ -165,6 +168,19 @@ def readings(events: Events, generation: int) -> list[Verdict]:
     """What kstatus makes of a deployment since a generation, each once until it changes."""
     found = [verdict(item) for _, item in events if item["metadata"]["generation"] >= generation]
     return [reading for reading, _ in groupby(found)]
+
+
+def ready_says(events: Events, generation: int) -> list[str]:
+    """What Ready said of a deployment since a generation, each once until it changes."""
+    conditions = [
+        entry
+        for _, item in events
+        if item["metadata"]["generation"] >= generation
+        for entry in (item.get("status") or {}).get("conditions", [])
+        if entry["type"] == "Ready"
+    ]
+    said = [f"{entry['status']} ({entry['reason']}: {entry['message'][:100]})" for entry in conditions]
+    return [text for text, _ in groupby(said)]
 
 
 def complaints(events: Events, generation: int, *, available: bool = True) -> list[str]:

@@ -34,6 +34,8 @@ from nightshift.api.rollout import Phase
 
 HANG_SECONDS = 400.0
 """An engine is read every half minute, and suspected after a minute of stillness."""
+HELD_BY_THE_HUNG = 40
+"""A tenth of two requests a second, until it is found out."""
 REAL_SECONDS = 900.0
 CONTROLLED = {"VLLM_SIM_ADMIN_PORT": str(CONTROL_PORT)}
 
@@ -58,7 +60,10 @@ def test_bad_candidates_give_way_side_by_side_each_for_its_own_reason(world: Wor
 @pytest.mark.engine("simulator")
 @pytest.mark.parametrize("when", HANGS)
 def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World, when: str) -> None:
-    """Failed client requests: 0, for what the candidate left unanswered is asked again of the stable revision."""
+    """Failed client requests: those that the hung engine held, which it answers as aborted when it has to end.
+
+    Where it ends without a word they are asked again of the stable revision (tests/gateway).
+    """
     world.given(f"one simulated replica of {OLD}, and clients that ask all the time")
     world.apply(simulated(world, variables=CONTROLLED))
     world.becomes_ready(seconds=120)
@@ -79,7 +84,8 @@ def test_a_candidate_that_hangs_while_health_says_200_gives_way(world: World, wh
         told = rolled_back(world, seen, new, "JudgedWorse", "EngineHung", seconds=HANG_SECONDS)
         world.eventually("only the old one is there", partial(only, world, old), 120)
         outcome = load.outcome(330)
-    served(world, outcome)
+    served(world, outcome, failed=HELD_BY_THE_HUNG)
+    assert all("abort" in words for words in outcome.words), "\n".join(outcome.words)
     assert "came no further" in told or "makes no step" in told, told
     assert seen.told(changed, ["InProgress", "Failed"]) == []
 

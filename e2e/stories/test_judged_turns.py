@@ -127,6 +127,8 @@ def test_a_rollout_that_is_paused_gives_its_place_to_another(world: World) -> No
         promoted(world, other, candidate(world, old["second"], "second"), name="second")
         assert one.latest(new) is not None
         paused(world, one, new)
+        newer = str(world.read("second")["status"]["revision"])
+        world.eventually("the second one's old accelerator is free", partial(only, world, newer, 1, "second"), 60)
         order(world, "resume Ada", "first")
         promoted(world, one, new, name="first")
         outcomes = load.outcome(120), more.outcome(120)
