@@ -36,12 +36,18 @@ def unfinished(observed: Observed, jobs: Iterable[JobFacts]) -> tuple[JobFacts, 
 
 
 def superseded(observed: Observed, awaited: str | None) -> tuple[Delete, ...]:
-    """Delete Jobs that still look for a model's commit or facts, other than the one that is awaited.
+    """Delete Jobs that look for a model's commit or facts, or ask an image, for a spec that is wanted no more.
 
-    What has ended goes by itself after a while, and says until then why. What an image was asked stays for as long as
-    its answer counts, and goes then.
+    While a Job is awaited only others of its kind go: what one kind told is what the other one asks about. What has
+    ended goes by itself after a while, and says until then why. What an image was asked stays for as long as its answer
+    counts, and goes then.
+
+    Args:
+        observed: The Jobs.
+        awaited: The Job that is waited for; None: no Job is.
     """
-    others = [job for job in observed.jobs if job.name != awaited]
+    kind = next((job.component for job in observed.jobs if job.name == awaited), "")
+    others = [job for job in observed.jobs if job.name != awaited and (awaited is None or job.component == kind)]
     resolving = [job for job in others if job.component == names.COMPONENT_RESOLVE]
     asking = [job for job in others if job.component == names.COMPONENT_PREFLIGHT]
     return (*dropped(observed, unfinished(observed, resolving)), *dropped(observed, asking))
