@@ -23,7 +23,6 @@ import aiohttp
 WORDS = ("night", "shift", "engine", "token", "replica", "gateway", "answer", "question", "weight", "window")
 MEDIAN_PROMPT_WORDS = 60
 MEDIAN_TOKENS = 32
-MOST_PROMPT_WORDS = 400
 MOST_TOKENS = 160
 PATIENCE_SECONDS = 600.0
 
@@ -58,12 +57,12 @@ def short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def questions(count: int, rate: float, seed: int) -> list[Question]:
+def questions(count: int, rate: float, seed: int, most_words: int = 400) -> list[Question]:
     """Requests at random moments, some much longer; the rate goes up and down by half within ten minutes."""
     source, at, found = random.Random(seed), 0.0, []
     for _ in range(count):
         at += source.expovariate(rate * (1 + 0.5 * math.sin(at / 600 * 2 * math.pi)))
-        words = min(MOST_PROMPT_WORDS, max(4, round(MEDIAN_PROMPT_WORDS * math.exp(0.8 * source.gauss(0, 1)))))
+        words = min(most_words, max(4, round(MEDIAN_PROMPT_WORDS * math.exp(0.8 * source.gauss(0, 1)))))
         tokens = min(MOST_TOKENS, max(2, round(MEDIAN_TOKENS * math.exp(0.7 * source.gauss(0, 1)))))
         found.append(Question(at, " ".join(source.choice(WORDS) for _ in range(words)), tokens))
     return found
@@ -136,9 +135,8 @@ async def record(options: argparse.Namespace) -> int:
         recorder = Recorder(session, options.url.rstrip("/"), options.model)
         engine = await recorder.engine()
         began = time.monotonic()
-        await asyncio.gather(
-            *(recorder.ask(question, began) for question in questions(options.requests, options.rate, options.seed))
-        )
+        asked = questions(options.requests, options.rate, options.seed, options.most_words)
+        await asyncio.gather(*(recorder.ask(question, began) for question in asked))
     content = written(engine, options.model, options.rate, options.seed, recorder.answers)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, separators=(",", ":")) + "\n")
@@ -154,6 +152,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=1.0, help="requests per second, on average")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most-words", type=int, default=400, help="of a prompt: a word is some tokens")
     parser.add_argument("--out", type=Path, required=True)
     return asyncio.run(record(parser.parse_args()))
 
