@@ -62,7 +62,7 @@ OTHERS: Mapping[str, Bad] = {
         faulty(oom="cuda", after={"requests": 20}),
         "OutOfGpuMemory",
         "ran out of accelerator memory",
-        failed=20,
+        failed=40,
     ),
     "killed": Bad(
         "it uses more memory than its pod may",

@@ -49,7 +49,7 @@ def test_a_candidate_of_half_the_speed_gives_way(world: World) -> None:
 @pytest.mark.long
 @pytest.mark.engine("simulator")
 def test_bad_candidates_give_way_side_by_side_each_for_its_own_reason(world: World) -> None:
-    """Failed client requests: 0; of the one that dies while it serves, up to 20 that its only replica takes with it.
+    """Failed client requests: 0; of the one that dies while it serves, up to 40, as many as it gets in five seconds.
 
     Engines that download a model themselves ask for so much processor that two of each deployment have no room.
     """
