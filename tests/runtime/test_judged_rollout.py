@@ -4,9 +4,12 @@ Nobody tells the operator of a verdict: it hears what `/demand` and engines' met
 """
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
+from nightshift.core.adapter_sight import TendAdapters
+from nightshift.core.judged.pools import Claim, Contender
 from tests.support.builders import NOW, model_spec
 from tests.support.town import Town, clock, story
 from tests.support.traffic import USUAL, Answers, Traffic
@@ -124,5 +127,32 @@ def test_where_nobody_asks_the_built_in_questions_judge() -> None:
         await town.for_seconds(30)
         town.harness.change_spec(engine=ARGUMENT)
         await town.until(lambda: bool(town.events("Promoted")), 3600)
+
+    story(told, SPEC)
+
+
+def test_of_two_rollouts_that_begin_at_the_same_time_one_waits_for_its_turn() -> None:
+    async def told(town: Town) -> None:
+        server, other = town.harness.server, Contender(("ml", "other"), "nvidia-gpu", 1, Claim.ASKING, NOW)
+
+        def asked_for() -> int:
+            return sum(item["spec"]["replicas"] for item in server.of_kind("ReplicaSet"))
+
+        await town.until(lambda: town.ready == 2 and town.condition("Ready") == ("True", "Serving"))
+        pools, tender = town.harness.reconciler.pools, town.harness.lookups.tender
+        keep = tender.keep
+
+        async def meanwhile(key: tuple[str, str], tends: Iterable[TendAdapters]) -> bool:
+            if any((job.get("status") or {}).get("conditions") for job in server.of_kind("Job")):
+                pools.tell(other.key, other)  # what the image says is known: this is the reconcile that begins
+            return await keep(key, tends)
+
+        tender.keep = meanwhile  # type: ignore[method-assign]
+        town.harness.change_spec(engine=ARGUMENT)
+        await town.for_seconds(60)
+        assert asked_for() == 2, "the other one asks, and it has not its turn"
+        tender.keep = keep  # type: ignore[method-assign]
+        pools.tell(other.key, None)
+        await town.until(lambda: asked_for() == 3, 60)
 
     story(told, SPEC)

@@ -93,8 +93,10 @@ class Reconciler:
         self.lookups.lookout.watch(key, decided.looks, detailed=decided.compares)
         self.lookups.demands.watch(key, decided.scaling)
         self.lookups.demands.compare(key, wanted=decided.compares)
-        if await self.lookups.tender.keep(key, decided.tends):
-            # Asked before anything is told, so that a new process does not say of an engine that it holds nothing.
+        asked = await self.lookups.tender.keep(key, decided.tends)
+        if asked or self.pools.others(key) != observed.contenders:
+            # Asked before anything is told, so that a new process does not say of an engine that it holds nothing. And
+            # of two rollouts that began meanwhile only one may ask for the place that both would find free.
             observed = self.observed(key, deployment.uid)
             decided = plan(deployment, observed, self.config, now)
         self.pools.tell(key, decided.contender)
