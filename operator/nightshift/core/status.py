@@ -171,7 +171,7 @@ def _complete(deployment: LLMDeployment, observed: Observed, plan: Plan) -> bool
     short = scaling.limited.reason if scaling is not None and scaling.limited is not None and steps else None
     if plan.blocker is not None and plan.blocker.reason != short:
         return False
-    if plan.hanging is not None or plan.changed is not None:
+    if plan.hanging is not None or plan.changed is not None or plan.rollout is not None:
         return False
     if ("Service", deployment.name) not in observed.live or plan.unrouted is not None:
         return False
