@@ -26,7 +26,7 @@ from bench.analysis.driver import (
     roll_out,
 )
 from bench.analysis.plot import bars, curve
-from bench.analysis.shapes import SYNTHETIC, Recording, Shape, load
+from bench.analysis.shapes import RECORDED, Recording, Shape, load
 from bench.analysis.world import (
     BASE_ERRORS,
     BESIDE,
@@ -268,7 +268,7 @@ def main() -> int:
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rollouts", type=int, default=2000, help="per cell")
-        parser.add_argument("--recording", type=Path, default=SYNTHETIC, help="of bench.analysis_recording")
+        parser.add_argument("--recording", type=Path, default=RECORDED, help="of bench.analysis_recording")
         parser.add_argument(
             "--half", choices=("judging", "choosing"), default="judging", help="choosing: to try other rules"
         )

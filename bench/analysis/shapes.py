@@ -19,6 +19,9 @@ from typing import Any
 from nightshift.core.analysis.evidence import Histogram
 from tools.repository import ROOT
 
+RECORDED = ROOT / "bench" / "recordings" / "vllm-cpu-recording.json"
+"""1,500 requests to the tiny model on vLLM 0.32.0 on a processor, beside other work of its machine."""
+
 SYNTHETIC = ROOT / "bench" / "recordings" / "synthetic-shapes.json"
 """Made by `synthetic`; no engine had a part in it."""
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 import pytest
@@ -236,16 +235,6 @@ def test_the_only_replica_gives_way_where_an_outage_is_allowed_and_nothing_is_co
     minutes(simulation, 30)
     assert rollout(simulation).phase is Phase.PROMOTED
     assert len(events(simulation, "OutageBegins")) == 1
-
-
-def test_what_takes_over_in_an_outage_is_ready_once_its_rollout_is_over_and_not_before() -> None:
-    simulation, _ = judged(replicas=1, gpus=1, rollout={"allowOutage": True, "placementTimeoutSeconds": 3})
-    simulation.change_spec(engine=ARGUMENT)
-    told: list[str] = []
-    for _ in range(10):
-        told.extend(simulation.condition("Ready")[0] for _ in simulation.in_turn())
-        simulation.pass_time(2)
-    assert [status for status, _ in groupby(told)] == ["False", "True"]
 
 
 def test_without_evidence_it_pauses_as_it_is_and_goes_on_by_itself() -> None:

@@ -1,5 +1,7 @@
 """Judged rollouts where what serves is broken, starting, off, or not alone on its accelerators."""
 
+from itertools import groupby
+
 import pytest
 
 from nightshift.adapters.kube import Object, Reference
@@ -223,3 +225,13 @@ def test_at_zero_a_candidate_on_the_only_accelerator_holds_it_no_longer_than_a_n
     assert (rollout(simulation).phase, rollout(simulation).reason) == (phase, reason)
     assert not any(simulation.asked().values())
     assert simulation.condition("Stalled")[0] == ("True" if phase is Phase.PAUSED else "False")
+
+
+def test_what_takes_over_in_an_outage_is_ready_once_its_rollout_is_over_and_not_before() -> None:
+    simulation, _ = judged(replicas=1, gpus=1, rollout={"allowOutage": True, "placementTimeoutSeconds": 3})
+    simulation.change_spec(engine=ARGUMENT)
+    told: list[str] = []
+    for _ in range(10):
+        told.extend(simulation.condition("Ready")[0] for _ in simulation.in_turn())
+        simulation.pass_time(2)
+    assert [status for status, _ in groupby(told)] == ["False", "True"]
