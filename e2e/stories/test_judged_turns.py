@@ -247,7 +247,9 @@ def test_the_operator_is_killed_in_every_phase_and_the_rollout_ends_as_it_should
     faults, last, end = WAYS[what]
     slow = {"VLLM_SIM_LOAD_SECONDS": str(LOAD_SECONDS)}
     world.given(f"two simulated replicas of {OLD}, and clients; a start takes {LOAD_SECONDS} s")
-    make = partial(simulated, world, variables=slow, replicas=2, traffic={"drainSeconds": DRAIN_SECONDS})
+    # A third: of three replicas none is asked more than others, or slower times would not count against the candidate.
+    pace = {**PACE, "steps": [33]}
+    make = partial(simulated, world, variables=slow, replicas=2, rollout=pace, traffic={"drainSeconds": DRAIN_SECONDS})
     world.apply(make(OLD))
     world.becomes_ready(seconds=180)
     old = world.read()["status"]["revision"]

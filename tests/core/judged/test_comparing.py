@@ -10,6 +10,7 @@ from nightshift.api.demand import GatewayDemand, RevisionResults, RouteDemand
 from nightshift.api.evaluation import GoldenSetRef
 from nightshift.api.golden_run import GoldenRun
 from nightshift.api.rollout import Phase, RolloutState
+from nightshift.api.tally import LoadTally
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.autoscale.demand import GatewaySight
@@ -228,6 +229,28 @@ def test_what_is_told_changes_when_a_window_is_closed_and_not_before() -> None:
     blind = look(candidate, SILENT, 90).seen
     assert blind is not None
     assert not blind.readable
+
+
+@pytest.mark.parametrize(("requests", "told"), [(160, True), (80, False)], ids=["twice as often", "as often"])
+def test_the_status_says_where_slower_times_do_not_count_since_replicas_are_asked_more(
+    requests: int, told: bool
+) -> None:
+    candidate = noted(look(begun(), seen(1100, 5, at=60), 60))
+    comparison = candidate.marks.comparison
+    assert comparison is not None
+    load = LoadTally(
+        candidate_requests=requests,
+        candidate_replica_seconds=60.0,
+        candidate_busy_seconds=200.0,
+        stable_requests=160,
+        stable_replica_seconds=120.0,
+        stable_busy_seconds=200.0,
+    )
+    tally = comparison.tally.model_copy(update={"load": load})
+    marks = replace(candidate.marks, comparison=comparison.model_copy(update={"tally": tally}))
+    found = look(replace(candidate, marks=marks), seen(1110, 6, at=70), 70).seen
+    assert found is not None
+    assert any("slower times do not count" in says for says in found.besides) is told
 
 
 def test_after_a_pause_counting_begins_anew_and_what_was_seen_before_is_kept() -> None:

@@ -17,6 +17,7 @@ from nightshift.core.analysis.evidence import Arm, Evidence
 from nightshift.core.analysis.judge import basis, judge
 from nightshift.core.analysis.power import needs
 from nightshift.core.analysis.rules import DEFAULT_RULES, Metric
+from nightshift.core.analysis.tally import is_asked_more
 from nightshift.core.analysis.verdict import Judgement, Verdict
 from nightshift.core.analysis.window import Counters, arms, begin, closed, renewed, worth_renewing
 from nightshift.core.facts import Fact, Known, Unknown
@@ -39,6 +40,7 @@ MEANT = (
 )
 """What a verdict adds where a change of the model may have been meant to change what it found."""
 
+_ASKED_MORE = "its replicas are asked so much more often that slower times do not count against it"
 _HINDERED = "golden questions cannot be asked"
 _RATE_SECONDS = 30.0
 """A window shows how often clients ask once it is so long."""
@@ -184,6 +186,7 @@ def _besides(evidence: Evidence, pairing: Pairing, asked: Asked) -> tuple[str, .
     found = {
         "log-probabilities are not compared, as the model is another one": evidence.other_model,
         "times are not compared, as the accelerators are others": evidence.other_place,
+        _ASKED_MORE: is_asked_more(evidence.earlier.load, DEFAULT_RULES.load_ratio, DEFAULT_RULES.busy),
         f"{_HINDERED}: {asked.hindered.rstrip('.')}": bool(asked.hindered),
         unasked(kept): asked.reference is not None and kept.runs and not complete(kept),
     }
@@ -239,7 +242,7 @@ def _seen(evidence: Evidence, tally: Tally, pairing: Pairing, asked: Asked, now:
         findings=tuple((item.metric, item.verdict) for item in judge(noted, DEFAULT_RULES).findings),
         readable=isinstance(evidence.stable, Known) and isinstance(evidence.candidate, Known),
         idle=asked.idle,
-        besides=_besides(evidence, pairing, asked),
+        besides=_besides(noted, pairing, asked),
     )
 
 
