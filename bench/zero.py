@@ -56,12 +56,17 @@ class Start(threading.Thread):
 
     def run(self) -> None:
         """Until /health is healthy."""
-        poll(lambda: self._history()[-1])
+        poll(self._pod)
         self.created = time.monotonic()
-        ip = poll(lambda: next(iter(self._history()[-1].values()))["status"].get("podIP"))
+        ip = poll(lambda: (self._pod() or {}).get("status", {}).get("podIP"))
         self.addressed = time.monotonic()
         poll(lambda: is_healthy(ip))
         self.healthy = time.monotonic()
+
+    def _pod(self) -> Object | None:
+        """The pod that comes; the one that went when the deployment fell asleep may still be there for a moment."""
+        there = self._history()[-1].values()
+        return next((pod for pod in there if "deletionTimestamp" not in pod["metadata"]), None)
 
 
 def wake(world: World, base: str, name: str) -> dict[str, float]:
