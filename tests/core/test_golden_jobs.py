@@ -19,13 +19,13 @@ from nightshift.core.golden.jobs import (
     Asking,
     Pairing,
     ask,
-    golden_complete,
     golden_of,
     job_name,
+    kept_of,
     over,
     rounds_begun,
 )
-from nightshift.core.golden.outcome import MOST_RUNS, Due, packed
+from nightshift.core.golden.outcome import MOST_RUNS, Due, complete, packed
 from nightshift.core.marks import read_marks
 from nightshift.core.observed import JobFacts, Observed, PodFacts
 from nightshift.core.revisions import Revision
@@ -147,7 +147,7 @@ def test_once_all_was_asked_the_jobs_go_and_the_pairs_are_there() -> None:
     found = asked(seen(name_of()), candidate)
     assert found.done
     assert deleted(found) == [name_of()]
-    assert golden_complete(Pairing(candidate, STABLE, MAP))
+    assert complete(kept_of(Pairing(candidate, STABLE, MAP)))
     fact = golden_of(Pairing(candidate, STABLE, MAP))
     assert isinstance(fact, Known)
     assert [(item.question, item.stable_score, item.candidate_score) for item in fact.value] == [
@@ -181,7 +181,7 @@ def test_a_round_counts_as_begun_while_its_job_is_there_and_once_it_told() -> No
 
 def test_until_something_is_told_nothing_is_known() -> None:
     assert golden_of(Pairing(CANDIDATE, STABLE, MAP)) == Unknown("No golden question was asked of both revisions yet.")
-    assert not golden_complete(Pairing(CANDIDATE, STABLE, MAP))
+    assert not complete(kept_of(Pairing(CANDIDATE, STABLE, MAP)))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from nightshift.api.golden_run import GoldenEnd, GoldenKept, GoldenRun, to_line
 from nightshift.core.analysis.evidence import GoldenPair
 from nightshift.core.analysis.verdict import Verdict
 from nightshift.core.facts import Known
-from nightshift.core.golden.jobs import Pairing, golden_complete, kept_of
-from nightshift.core.golden.outcome import MOST_TRIES, packed, with_run
+from nightshift.core.golden.jobs import Pairing, kept_of
+from nightshift.core.golden.outcome import MOST_TRIES, complete, packed, with_run
 from nightshift.core.judged.comparing import Asked, Compared, pairing_of
 from tests.core.judged.test_comparing import CANDIDATE as JUDGED
-from tests.core.judged.test_comparing import OWNED, READY, SAME, SIGHT, SILENT, look
+from tests.core.judged.test_comparing import OWNED, READY, SIGHT, SILENT, look
 from tests.core.judged.test_comparing import STABLE as BESIDE
 from tests.core.test_golden_jobs import CANDIDATE, MAP, STABLE, asked, deleted, name_of, noted, run, seen
 from tests.support.builders import NOW
+from tests.support.evidence import ALIKE
 
 EMPTY = GoldenKept(stable="r1", source="set")
 
@@ -30,7 +31,7 @@ def test_what_one_job_did_not_come_to_is_asked_by_another_of_other_replicas() ->
     first = asked(seen(name_of(), told=to_line(half), succeeded=True))
     assert first.plan.notes == ("2 of 4 golden questions were not put to both revisions yet.",)
     candidate = noted(first.note)
-    assert not golden_complete(Pairing(candidate, STABLE, MAP))
+    assert not complete(kept_of(Pairing(candidate, STABLE, MAP)))
     second = asked(seen(name_of()), candidate)
     (apply,) = second.plan.apply
     assert deleted(second) == [name_of()]
@@ -40,7 +41,7 @@ def test_what_one_job_did_not_come_to_is_asked_by_another_of_other_replicas() ->
     rest = four(None, GoldenPair("b"), None, GoldenPair("d"))
     last = asked(seen(apply.manifest["metadata"]["name"], told=to_line(rest), succeeded=True), candidate)
     assert last.plan.notes == ()
-    assert golden_complete(Pairing(noted(last.note), STABLE, MAP))
+    assert complete(kept_of(Pairing(noted(last.note), STABLE, MAP)))
     assert asked(seen(), noted(last.note)).done
 
 
@@ -53,7 +54,7 @@ def test_after_a_few_tries_nothing_is_asked_any_more_and_nothing_passes() -> Non
         told = four(GoldenPair("a"), None, None, None).model_copy(update={"at": NOW + timedelta(minutes=len(jobs))})
         candidate = noted(asked(seen(name, told=to_line(told), succeeded=True), candidate).note)
     assert len(jobs) == MOST_TRIES
-    assert not golden_complete(Pairing(candidate, STABLE, MAP))
+    assert not complete(kept_of(Pairing(candidate, STABLE, MAP)))
 
 
 def test_a_run_that_came_to_nothing_of_what_was_left_is_no_other_run() -> None:
@@ -66,7 +67,7 @@ def test_a_pass_waits_for_every_question_and_the_status_says_how_many_are_left()
     """A set of 150 of which one was answered by both is no set of one."""
     engines = replace(SILENT, pods=(READY,), live=OWNED, engines={READY.name: SIGHT})
     golden = Asked(MAP, idle=True)
-    right: dict[str, Any] = SAME | {"stable_score": 1.0, "candidate_score": 1.0}
+    right: dict[str, Any] = ALIKE | {"stable_score": 1.0, "candidate_score": 1.0}
     alike = [GoldenPair(f"q{place}", **right) for place in range(150)]
 
     def told(count: int) -> Compared:

@@ -14,6 +14,15 @@ from tests.support.builders import NOW
 
 BOUNDS = (0.1, 0.125, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.64, 0.8)
 USUAL = (2, 4, 8, 14, 20, 22, 14, 8, 4, 2, 2)
+ALIKE: dict[str, Any] = {
+    "stable_first_token": 0.2,
+    "candidate_first_token": 0.2,
+    "stable_inter_token": 0.02,
+    "candidate_inter_token": 0.02,
+    "logprob_distance": 0.01,
+    "stable_noise": 0.01,
+}
+"""A golden question that both answered alike."""
 """100 times with the median at about 0.26 s."""
 SLOWER = (0, 0, 2, 4, 8, 14, 20, 22, 14, 8, 8)
 """The same times 1.6: two buckets further."""

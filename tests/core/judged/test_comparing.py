@@ -25,6 +25,7 @@ from nightshift.core.marks import read_marks
 from nightshift.core.observed import Observed, engine_start
 from nightshift.core.revisions import Revision
 from tests.support.builders import NOW, container, model_spec, pod, revision
+from tests.support.evidence import ALIKE
 from tests.support.fake_engines import metrics
 
 STABLE = revision(number=1)
@@ -153,22 +154,12 @@ def test_a_golden_set_that_was_not_asked_holds_a_pass_back() -> None:
     assert judgement(found.judgement).verdict is Verdict.INCONCLUSIVE
 
 
-SAME = {
-    "stable_first_token": 0.2,
-    "candidate_first_token": 0.2,
-    "stable_inter_token": 0.02,
-    "candidate_inter_token": 0.02,
-    "logprob_distance": 0.01,
-    "stable_noise": 0.01,
-}
-
-
 def told(candidate: Revision, rounds: int = 1, reference: GoldenSetRef | None = None, **changes: Any) -> Revision:
     """The candidate, of which so many rounds of 150 golden questions were told."""
     pairing = pairing_of(candidate, STABLE, reference)
     kept = kept_of(pairing)
     for number in range(rounds):
-        pairs = [GoldenPair(f"q{place}", **(SAME | changes)) for place in range(150)]
+        pairs = [GoldenPair(f"q{place}", **(ALIKE | changes)) for place in range(150)]
         run = GoldenRun(digest="abcd", of=150, start=0, count=150, asked=150, at=NOW, pairs=packed(pairs))
         kept = with_run(kept, number, run)
     return replace(candidate, marks=replace(candidate.marks, golden=kept))

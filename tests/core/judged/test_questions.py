@@ -17,19 +17,11 @@ from nightshift.core.facts import Known
 from nightshift.core.golden.outcome import packed
 from nightshift.core.observed import Observed, engine_start, pod_facts
 from tests.support.builders import HUB_MODEL, NOW, SHA, model_spec, with_gateway
-from tests.support.evidence import BOUNDS, USUAL
+from tests.support.evidence import ALIKE, BOUNDS, USUAL
 from tests.support.fake_engines import metrics
 from tests.support.simulation import KEY, Simulation
 
 ARGUMENT = {"args": ["--max-model-len=1024"]}
-ALIKE: dict[str, Any] = {
-    "stable_first_token": 0.2,
-    "candidate_first_token": 0.2,
-    "stable_inter_token": 0.02,
-    "candidate_inter_token": 0.02,
-    "logprob_distance": 0.01,
-    "stable_noise": 0.01,
-}
 
 
 class Judged(Simulation):

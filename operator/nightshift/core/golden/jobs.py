@@ -22,7 +22,7 @@ from nightshift.core.facts import Fact
 from nightshift.core.fetch_jobs import RETRY_SECONDS, dropped, retry_job
 from nightshift.core.fit.settings import flag_value
 from nightshift.core.golden.builtin import builtin_set
-from nightshift.core.golden.outcome import Due, all_pairs, complete, due, unasked, with_run
+from nightshift.core.golden.outcome import Due, all_pairs, due, unasked, with_run
 from nightshift.core.golden.packing import MAX_PAIRS
 from nightshift.core.observed import Observed, PodFacts
 from nightshift.core.planning import Apply, Plan
@@ -100,11 +100,6 @@ def kept_of(pairing: Pairing) -> GoldenKept:
 def golden_of(pairing: Pairing) -> Fact[tuple[GoldenPair, ...]]:
     """The golden pairs of a candidate so far; Unknown until some are told."""
     return all_pairs(kept_of(pairing))
-
-
-def golden_complete(pairing: Pairing) -> bool:
-    """Whether every question of the set was put to both revisions once."""
-    return complete(kept_of(pairing))
 
 
 def ask(
